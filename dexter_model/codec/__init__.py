@@ -1,0 +1,1 @@
+"""Performance codecs: a performance as numbers per score note, and back."""

@@ -1,0 +1,33 @@
+"""What a corpus is made of: pieces, each one score and the performances of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PerformanceSource:
+    """One performance file.
+
+    ``key`` is the performance file's path inside the corpus (posix) and names it for ever; ``alignment`` is None when the
+    performance file is a match file, which holds its own, or when there is none (``performance`` ends in ``.mid``).
+    """
+
+    key: str
+    performance: str
+    alignment: str | None
+    performer: str
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class PieceSource:
+    """One score and its performances; ``score`` is None when the corpus lacks it. ``work`` is equal across corpora."""
+
+    corpus: str
+    key: str
+    work: str
+    composer: str
+    title: str
+    score: str | None
+    performances: tuple[PerformanceSource, ...]

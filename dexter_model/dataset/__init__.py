@@ -1,0 +1,1 @@
+"""The data set: pieces as dense tensors in versioned stores."""

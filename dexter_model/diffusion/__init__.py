@@ -1,0 +1,1 @@
+"""What diffusion systems share: noise schedules, sampling steps, guidance, joining of windows."""

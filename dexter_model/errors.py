@@ -1,0 +1,24 @@
+"""The one error a person sees for bad input: which file, why, and what to do about it."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Bad input, told in one sentence; inside a batch it is what sends an item to quarantine.
+
+    Args:
+        path: the file (or URL, or option) at fault.
+        reason: what is wrong with it, without a final full stop.
+        remedy: what the person can do, without a final full stop.
+        code: short snake_case reason for quarantine tables and counts, e.g. ``score_unreadable``.
+    """
+
+    def __init__(self, path: object, reason: str, remedy: str, code: str) -> None:
+        super().__init__(f"{path}: {reason}. {remedy}.")
+        self.path = str(path)
+        self.reason = reason
+        self.remedy = remedy
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
+        return type(self), (self.path, self.reason, self.remedy, self.code)

@@ -1,0 +1,1 @@
+"""DExter: its denoisers and how windows of notes become batches."""

@@ -1,0 +1,1 @@
+"""Performers that follow rules instead of data: the baselines."""

@@ -1,0 +1,1 @@
+"""Files in: scores, performances and alignments, each untrusted until read."""

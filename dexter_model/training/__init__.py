@@ -1,0 +1,1 @@
+"""What all systems share of training: checkpoints, moving averages, the loop."""

@@ -1,0 +1,1 @@
+"""What runs, when, with which parameters: flows, their parameters and the command line."""
