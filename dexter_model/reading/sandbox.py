@@ -1,0 +1,226 @@
+"""Untrusted files are parsed in a child process that stays for a batch, held to a memory and a time limit.
+
+A parser written in Python or C can be made to eat memory or time by a file of a few kilobytes, and no check before
+parsing foresees every way. So the parsing happens in a child: the parent looks at its resident memory while it waits,
+ends it on a breach, and starts a fresh one at the next call. Starting a child a file would be simpler and would pay
+partitura's import (seconds) each time. The child runs as the same user and sees the same files: it guards against
+accidents and hostile *data*, not against hostile code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import psutil
+
+from dexter_model.errors import InputError
+
+Result = TypeVar("Result")
+
+MEMORY_BYTES = 1 << 30
+TIMEOUT_SEC = 120.0
+POLL_SEC = 0.05
+LOG_BYTES = 256 << 20  # the child writes no file larger than this, its own noise included
+
+
+class SandboxedError(RuntimeError):
+    """A function failed in the child with an error of its own; ``traceback`` is the child's traceback as text."""
+
+    def __init__(self, trace: str) -> None:
+        super().__init__(trace.strip().rpartition("\n")[2])
+        self.traceback = trace
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}\n{self.traceback}"
+
+    def __reduce__(self) -> tuple[type[SandboxedError], tuple[str]]:
+        return type(self), (self.traceback,)
+
+
+class Sandbox:
+    """A child process for parsing, started at the first call and again after each breach.
+
+    One thread uses a sandbox at a time. A forked process that inherits one gets a child of its own.
+
+    Args:
+        timeout: seconds a call may take unless the call says otherwise.
+        memory: resident bytes the child may hold.
+    """
+
+    def __init__(self, timeout: float = TIMEOUT_SEC, memory: int = MEMORY_BYTES) -> None:
+        self.timeout = timeout
+        self.memory = memory
+        self._owner = 0
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None when there is none."""
+        return self._child.pid if self._child and self._owner == os.getpid() else None
+
+    def call(self, function: Callable[..., Result], *args: object, timeout: float | None = None) -> Result:
+        """Run ``function(*args)`` in the child.
+
+        Args:
+            function: a module's function; it is sent by name, its arguments and result are copied.
+            args: the arguments; the first string or path among them names the file in errors.
+            timeout: seconds, ``self.timeout`` when None.
+
+        Raises:
+            InputError: the function's own, or ``parser_memory``, ``parser_timeout``, ``parser_crash`` when the child
+                breached a limit or died.
+            SandboxedError: any other error of the function.
+        """
+        limit = self.timeout if timeout is None else timeout
+        path = next((argument for argument in args if isinstance(argument, str | Path)), function.__qualname__)
+        child = self._started()
+        try:
+            self._connection.send((function.__module__, function.__qualname__, args, limit))
+            self._wait(child, path, limit)
+            outcome, value = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._crash(child, path) from None
+        except BaseException:  # also an interrupt: an answer that comes later must not be taken for the next call's
+            self.close()
+            raise
+        if outcome == "result":
+            return value
+        if outcome == "memory":
+            self.close()
+            raise self._too_large(path)
+        raise value
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._child is None:
+            return
+        self._connection.close()
+        self._log.close()
+        if self._owner == os.getpid():
+            self._child.kill()
+            self._child.wait()
+        self._child = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child and (self._owner != os.getpid() or self._child.poll() is not None):
+            self.close()
+        if self._child is None:
+            ours, theirs = socket.socketpair()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno()), str(self.memory), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env=_child_environment(),
+            )
+            theirs.close()
+            self._connection = Connection(ours.detach())
+            self._owner = os.getpid()
+        self._log.seek(0)
+        self._log.truncate()
+        return self._child
+
+    def _wait(self, child: subprocess.Popen[bytes], path: object, limit: float) -> None:
+        deadline = time.monotonic() + limit
+        while not self._connection.poll(POLL_SEC):
+            if child.poll() is not None:
+                raise EOFError
+            if _resident_bytes(child.pid) > self.memory:
+                raise self._too_large(path)
+            if time.monotonic() > deadline:
+                remedy = "Leave the file out, or allow more time if you trust it"
+                raise InputError(path, f"reading it took more than {limit:g} s", remedy, "parser_timeout")
+
+    def _too_large(self, path: object) -> InputError:
+        reason = f"reading it needs more than {self.memory / (1 << 20):,.0f} MiB of memory"
+        return InputError(path, reason, "Leave the file out: no score or performance needs as much", "parser_memory")
+
+    def _crash(self, child: subprocess.Popen[bytes], path: object) -> InputError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(1)  # its end of the connection closes a moment before it ends
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 300))
+        last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
+        self.close()
+        how = f"signal {-child.returncode}" if child.returncode < 0 else f"status {child.returncode}"
+        reason = f"the process that read it ended with {how}" + (f" ({last_words})" if last_words else "")
+        return InputError(path, reason, "Leave the file out, or save it again with another program", "parser_crash")
+
+
+def _child_environment() -> dict[str, str]:
+    # The child finds the modules this process finds; linear algebra in threads would only cost memory there.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0  # it ended just now, which the next look at the connection tells
+
+
+def _run(module: str, qualname: str, args: tuple[object, ...]) -> tuple[str, object]:
+    try:
+        function: Any = importlib.import_module(module)
+        for name in qualname.split("."):
+            function = getattr(function, name)
+        return "result", function(*args)
+    except InputError as error:
+        return "error", error
+    except MemoryError:
+        return "memory", None
+    except Exception:
+        return "error", SandboxedError(traceback.format_exc())
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _serve(descriptor: int, memory: int, parent: int) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))  # holds between two looks of the parent
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LOG_BYTES, LOG_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process when the person presses Ctrl-C
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    connection = Connection(descriptor)
+    while True:
+        module, qualname, args, limit = connection.recv()
+        # A parser that holds the interpreter lock starves the thread above: the kernel's timer ends an orphan then.
+        signal.setitimer(signal.ITIMER_REAL, limit + 5)
+        outcome = _run(module, qualname, args)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            connection.send(outcome)
+        except (AttributeError, TypeError):  # a result that cannot be copied
+            connection.send(("error", SandboxedError(traceback.format_exc())))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(EOFError, ConnectionError):
+        _serve(*map(int, sys.argv[1:]))
