@@ -1,0 +1,50 @@
+# Everything a person or CI runs is a recipe here; `make` alone lists them.
+
+# Which PyTorch build is installed: cpu, or a CUDA one such as cu130 (`make demo TORCH=cu130`).
+# With TORCH=cpu and PIP_FIND_LINKS set, the wheel is taken from that folder (machines without internet).
+TORCH ?= cpu
+PYTHON ?= python3
+
+BIN := .venv/bin
+WHEELS := $(if $(filter cpu,$(TORCH)),$(PIP_FIND_LINKS))
+TORCH_SOURCE := $(if $(WHEELS),--find-links $(WHEELS),--torch-backend $(TORCH))
+INSTALLED := .venv/installed-$(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types bench lock clean
+
+help: ## list the recipes
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(INSTALLED) ## install everything into .venv (done by the others when needed)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(TORCH_SOURCE) -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
+	@rm -f .venv/installed-*
+	@touch $@
+
+demo: setup ## run the main job on embedded defaults: corpus, data set, training, rendering, evaluation, report
+	$(BIN)/dexter run configs/demo.yaml
+
+test: setup lint types ## check style and types, then run the tests (corpora: set DEXTER_DATASETS_ROOT)
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy
+	$(BIN)/mypy
+
+bench: setup ## parsing and encoding speed on the real corpora, beside partitura's
+	$(BIN)/python benchmarks/codec.py --partitura
+
+lock: setup ## resolve pyproject.toml again into requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet $(TORCH_SOURCE) --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml | sed 's/+cpu$$//' > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean: ## remove the virtual environment and what the demo wrote
+	rm -rf .venv dexter-out

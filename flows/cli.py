@@ -1,0 +1,47 @@
+"""The command ``dexter``: every stage of the platform, on a laptop or as runs of a Prefect server.
+
+Commands import what they use when they run, so that ``--help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from dexter_model.errors import InputError
+from flows.commands import codec, corpora, dataset, job, model
+
+app = typer.Typer(
+    name="dexter",
+    help="The batch platform for expressive piano performance: aligned corpora in, trained models and evaluated "
+    "renders out.\n\nStart with `dexter run configs/demo.yaml`. Paths may be folders or s3:// URLs where a command says "
+    "URL. With PREFECT_API_URL set, dataset build, train, render, evaluate and run are runs of that Prefect server.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.add_typer(corpora.app, name="corpora")
+app.add_typer(dataset.app, name="dataset")
+for command in (codec.encode, codec.decode, model.train, model.render, model.evaluate, model.report, job.run):
+    app.command(rich_help_panel="Commands")(command)
+
+
+def main() -> None:
+    """Run the command; bad input is one sentence on standard error and exit code 2, an interruption is 130."""
+    try:
+        app()
+    except InputError as error:
+        print(f"dexter: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("dexter: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

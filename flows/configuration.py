@@ -1,0 +1,69 @@
+"""Parameters from a YAML file, dotted overrides and command-line options: one definition, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dexter_model.errors import InputError
+
+Parameters = TypeVar("Parameters", bound=BaseModel)
+
+
+def load(
+    kind: type[Parameters],
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Parameters:
+    """Parameters of ``kind``: its defaults < the YAML file < ``key=value`` overrides < options that are not None.
+
+    Raises:
+        InputError: no such file, no YAML, or values the parameters do not accept; every one of them is named.
+    """
+    values = _read(config) if config else {}
+    for override in overrides:
+        _set(values, *_parsed(override))
+    for key, value in (options or {}).items():
+        if value is not None:
+            _set(values, key, value)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
+        raise InputError(config or "options", told, f"Known keys: {', '.join(kind.model_fields)}", "config_invalid") from None
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(config.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(config, f"not a readable YAML file ({reason})", "Check the path and the file", "config_invalid") from None
+    if not isinstance(values, dict):
+        raise InputError(config, "holds no mapping of keys to values", "Write `key: value` lines", "config_invalid")
+    return values
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"-s {override}", "is no key=value", "Write it as `-s training.steps=100`", "config_invalid")
+    try:
+        return key, yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"-s {override}", "has a value that is no YAML", "Quote it", "config_invalid") from None
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"-s {dotted}", f"{parent} is a single value", "Name a key that holds keys", "config_invalid")
+        values = inner
+    values[last] = value
