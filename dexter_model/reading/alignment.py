@@ -1,0 +1,58 @@
+"""Alignments between a score's notes and a performance's: the note_alignment.tsv files of (n)ASAP."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+
+from dexter_model.errors import InputError
+from dexter_model.notes import Alignment
+
+REPEAT_SUFFIX = re.compile(r".+-[1-9][0-9]?")
+MAX_BYTES = 64 << 20
+
+
+def load_alignment(path: str | Path) -> Alignment:
+    """Read a note_alignment.tsv: columns ``xml_id`` and ``midi_id``, a pair of notes a line, in the file's order.
+
+    ``deletion`` in midi_id marks a score note that was not played, ``insertion`` in xml_id a played note that the score
+    lacks; both become ''. Other columns are not needed. Repeated lines stay: where it matters, the first holds.
+
+    Raises:
+        InputError: ``alignment_unreadable`` when it is no such table.
+    """
+    try:
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise ValueError("the file is too large for an alignment")
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            score_id, performance_id = _columns(file.read())
+    except (OSError, ValueError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        remedy = "Give a tab-separated table with the columns xml_id and midi_id"
+        raise InputError(path, reason, remedy, "alignment_unreadable") from error
+    return Alignment(
+        np.where(score_id == "insertion", "", score_id), np.where(performance_id == "deletion", "", performance_id)
+    )
+
+
+def _columns(text: str) -> tuple[np.ndarray, np.ndarray]:
+    lines = csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    header = next(lines, [])
+    if "xml_id" not in header or "midi_id" not in header:
+        raise ValueError("its first line does not name the columns xml_id and midi_id")
+    rows = [row for row in lines if row]
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError("its lines differ in their number of columns")
+    if not rows:
+        raise ValueError("it holds no line")
+    columns = list(zip(*rows, strict=True))
+    return np.array(columns[header.index("xml_id")]), np.array(columns[header.index("midi_id")])
+
+
+def needs_unfolding(alignment: Alignment) -> bool:
+    """Whether the score ids carry a repeat suffix (n12-1, n12-2), so that the score must be unfolded to be paired."""
+    ids = alignment.score_id[alignment.score_id != ""].tolist()
+    return bool(ids) and all(REPEAT_SUFFIX.fullmatch(score_id) for score_id in ids)
