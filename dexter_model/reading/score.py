@@ -1,0 +1,127 @@
+"""Scores of any common format as one table of notes; parsed ones are remembered.
+
+partitura reads the formats; it takes seconds to import and about 0.2 ms a note, so a score that was read before comes
+from the cache, by the digest of its bytes, without importing partitura.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dexter_model.digests import cache_dir, file_digest, json_digest, write_atomically
+from dexter_model.errors import InputError
+from dexter_model.notes import SCORE_NOTE, Score
+from dexter_model.reading.safety import check_file, check_xml, read_musicxml, read_score_midi, unreadable
+
+READER_VERSION = 1  # to be raised whenever the same file gives another table
+
+MUSICXML = (".musicxml", ".xml", ".mxl")
+KERN = (".krn", ".kern")
+MIDI = (".mid", ".midi")
+SUFFIXES = (*MUSICXML, ".mei", *KERN, ".match", *MIDI)
+
+
+def load_score(path: str | Path, *, unfold: bool = False) -> Score:
+    """Read a score: MusicXML (plain or zipped), MEI, Kern, the score side of a match file, or a score-MIDI.
+
+    Args:
+        path: the file; its name tells the format.
+        unfold: play all repeats; note ids then carry the repetition (``n12-1``, ``n12-2``), as ASAP's alignments do.
+
+    Returns:
+        All parts' notes, tied notes joined, sorted by onset (divs), then pitch.
+
+    Raises:
+        InputError: ``score_unreadable``, ``score_unsafe`` or ``score_empty``.
+    """
+    path = Path(path)
+    check_file(path)
+    score = cached_score(path, unfold)
+    if score is None:
+        score = _read(path, unfold)
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the score
+            write_atomically(_cache_file(path, unfold), _packed(score))
+    return score
+
+
+def cached_score(path: str | Path, unfold: bool = False) -> Score | None:
+    """The score as it was read before, None when it was not, has changed since, or the cache file is damaged."""
+    try:
+        with np.load(_cache_file(Path(path), unfold), allow_pickle=False) as file:
+            note_id, notes = file["note_id"], file["notes"]
+    except Exception:  # a damaged archive raises all sorts of errors; the score is read again
+        return None
+    sound = notes.dtype == SCORE_NOTE and note_id.dtype.kind == "U" and len(note_id) == len(notes) > 0
+    return Score(note_id, notes) if sound else None
+
+
+def _cache_file(path: Path, unfold: bool) -> Path:
+    key = json_digest([READER_VERSION, path.suffix.lower(), unfold, file_digest(path)])
+    return cache_dir() / "scores" / f"{key}.npz"
+
+
+def _packed(score: Score) -> bytes:
+    packed = io.BytesIO()
+    np.savez(packed, note_id=score.note_id, notes=score.notes)
+    return packed.getvalue()
+
+
+def _read(path: Path, unfold: bool) -> Score:
+    if path.suffix.lower() not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise unreadable(
+            path, f"scores in {path.suffix or 'files without a suffix'} are not read", f"Use one of {known}"
+        )
+    try:
+        with _quietly():
+            from dexter_model.reading.score_notes import score_notes
+
+            score = score_notes(_partitura_parts(path), unfold=unfold)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # partitura raises whatever the file leads it to
+        what = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise unreadable(path, f"it cannot be read as a score ({what[:200]})") from error
+    if not len(score.notes):
+        raise InputError(path, "the score has no notes", "Give a score with at least one pitched note", "score_empty")
+    return score
+
+
+def _partitura_parts(path: Path) -> list[Any]:
+    import partitura
+
+    suffix = path.suffix.lower()
+    if suffix in MUSICXML:
+        score = partitura.load_musicxml(io.BytesIO(read_musicxml(path)), force_note_ids="keep")
+    elif suffix == ".mei":
+        check_xml(path, path.read_bytes(), whole=True)
+        score = partitura.load_mei(str(path))
+    elif suffix in KERN:
+        score = partitura.load_kern(str(path), force_note_ids="keep")
+    elif suffix == ".match":
+        score = partitura.load_match(str(path), create_score=True)[2]
+    else:
+        score = partitura.load_score_midi(read_score_midi(path))
+    return list(score.parts)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """No warnings, and no garbage collection: what a parser makes stays alive until it is done (a tenth faster)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collecting:
+                gc.enable()

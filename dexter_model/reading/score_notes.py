@@ -1,0 +1,167 @@
+"""A score as partitura holds it, as written or unfolded, turned into one table of notes.
+
+partitura builds its note array note by note and unfolds by copying every object of a part: together nearly half of the
+time a score takes. Here a part's notes become columns once; unfolding takes rows of them along partitura's own path
+through the repeats, and partitura's own beat map places them. Onsets, durations, voices and ids come out as
+``unfold_part_maximal`` and ``note_array`` give them; metre and markings are read where they are written.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from partitura import score as pt
+
+from dexter_model.notes import SCORE_NOTE, Score
+from dexter_model.reading.markings import articulation_flags, dynamics_in_force, ramps
+
+Pass = tuple[int, int, int]  # one time through a stretch of the written score: its start, its end, its shift, in divs
+
+
+def score_notes(parts: list[Any], *, unfold: bool) -> Score:
+    """All parts' notes in one table, tied notes joined, sorted by onset and pitch.
+
+    Args:
+        parts: partitura's parts. With several, ids start with ``P00_``, ``P01_`` ...; divs are their common multiple.
+        unfold: play all repeats; ids then tell them apart (``n12-1``, ``n12-2``; also where there is no repeat).
+
+    Raises:
+        ValueError: the divisions of a part change, or a value is out of range.
+    """
+    tables = []
+    for index, part in enumerate(parts):
+        if part.notes:
+            note_id, notes = _part_notes(part, unfold=unfold)
+            prefix = f"P{index:02d}_" if len(parts) > 1 else ""
+            tables.append((np.char.add(prefix, note_id), notes, _divs(part)))
+    if not tables:
+        return Score(np.array([], "U1"), np.array([], SCORE_NOTE))
+    common = np.lcm.reduce([divs for _, _, divs in tables])
+    for _, notes, divs in tables:
+        notes["onset_div"] *= common // divs
+        notes["duration_div"] *= common // divs
+    note_id, notes = (np.concatenate([table[column] for table in tables]) for column in (0, 1))
+    order = np.lexsort((notes["pitch"], notes["onset_div"]))
+    return Score(_unique(note_id[order]), notes[order])
+
+
+def _part_notes(part: Any, *, unfold: bool) -> tuple[np.ndarray, np.ndarray]:
+    written = part.notes
+    onset = np.array([note.start.t for note in written])
+    passes = _passes(part) if unfold else [(0, int(onset[-1]) + 1, 0)]
+    row, start, duration, repetition = _play(written, onset, passes)
+
+    beat_map = _beat_map(part, passes, int((start + duration).max()))
+    notes = _written_notes(part, written, onset)[row]
+    notes["onset_div"], notes["duration_div"] = start, duration
+    notes["onset_beat"] = beat_map(start)
+    notes["duration_beat"] = beat_map(start + duration) - beat_map(start)
+    notes["voice"][notes["voice"] == -1] = notes["voice"].max() + 1
+    if not np.isfinite(notes["onset_beat"]).all() or notes["pitch"].min() < 0 or notes["pitch"].max() > 127:
+        raise ValueError("it has notes at no time, or of no MIDI pitch")
+
+    note_id = np.array([note.id for note in written], str)[row]
+    if unfold:
+        note_id = np.char.add(note_id, np.char.mod("-%d", repetition))
+    return note_id, notes
+
+
+def _divs(part: Any) -> int:
+    durations = part.quarter_durations()[:, 1]
+    if len(durations) != 1 or durations[0] < 1:
+        raise ValueError("the divisions of a quarter note change within a part")
+    return int(durations[0])
+
+
+def _passes(part: Any) -> list[Pass]:
+    path = pt.get_paths(part, all_repeats=True)[0]
+    segments = pt.new_scorevariant_from_path(path, part).segment_times
+    return [(start, end, offset - start) for start, end, offset in segments]
+
+
+def _play(written: list[Any], onset: np.ndarray, passes: list[Pass]) -> tuple[np.ndarray, ...]:
+    """Row, onset, duration and number of repetition of each note that sounds; ties hold inside a pass only."""
+    number = {id(note): row for row, note in enumerate(written)}
+    previous = np.array([number.get(id(note.tie_prev), -1) for note in written])
+    following = np.array([number.get(id(note.tie_next), -1) for note in written])
+    length = np.array([note.duration for note in written])
+    times_played = np.zeros(len(written), int)
+    played = []
+    for begin, end, shift in passes:
+        low, high = np.searchsorted(onset, (begin, end))
+        times_played[low:high] += 1
+        row = low + np.flatnonzero((previous[low:high] < low) | (previous[low:high] >= high))
+        duration, tied = length[row], following[row]
+        while (inside := (tied >= low) & (tied < high)).any():
+            duration[inside] += length[tied[inside]]
+            tied = np.where(inside, following[tied], -1)
+        played.append((row, onset[row] + shift, duration, times_played[row]))
+    return tuple(np.concatenate(column) for column in zip(*played, strict=True))
+
+
+def _beat_map(part: Any, passes: list[Pass], end: int) -> Callable[[np.ndarray], np.ndarray]:
+    """partitura's beat map of the part as played: that of a part which has its metres and first bar only."""
+    played = pt.Part(part.id, quarter_duration=_divs(part))
+    for begin, stop, shift in passes:
+        for signature in part.iter_all(pt.TimeSignature, start=begin, end=stop):
+            played.add(pt.TimeSignature(signature.beats, signature.beat_type), signature.start.t + shift)
+    upbeat = next(part.first_point.iter_starting(pt.Measure), None)
+    if upbeat is not None and upbeat.end is not None:
+        played.add(pt.Measure(), upbeat.start.t, upbeat.end.t)
+    played.get_or_add_point(part.first_point.t)
+    played.get_or_add_point(max(end, part.first_point.t + 1))
+    beat_map: Callable[[np.ndarray], np.ndarray] = played.beat_map
+    return beat_map
+
+
+def _written_notes(part: Any, written: list[Any], onset: np.ndarray) -> np.ndarray:
+    objects = defaultdict(list)
+    for thing in part.iter_all():
+        objects[type(thing)].append(thing)
+    loudness = [d for d in part.iter_all(pt.LoudnessDirection, include_subclasses=True)]
+    notes = np.zeros(len(written), SCORE_NOTE)
+    notes["pitch"] = [note.midi_pitch for note in written]
+    notes["voice"] = [-1 if note.voice is None else note.voice for note in written]
+    notes["staff"] = [note.staff or 0 for note in written]
+    notes["grace"] = [isinstance(note, pt.GraceNote) for note in written]
+    _add_metre(notes, onset, objects[pt.TimeSignature], objects[pt.Measure], _divs(part))
+    notes["dynamic"] = dynamics_in_force(loudness, onset)
+    rising, falling = objects[pt.IncreasingLoudnessDirection], objects[pt.DecreasingLoudnessDirection]
+    notes["ramp"] = ramps(rising, falling, loudness, onset)
+    notes["articulation"] = articulation_flags(written, onset, notes["voice"], objects[pt.Slur])
+    return notes
+
+
+def _add_metre(notes: np.ndarray, onset: np.ndarray, signatures: list[Any], measures: list[Any], divs: int) -> None:
+    metres = np.array([(s.start.t, s.beats, s.beat_type) for s in signatures] or [(0, 4, 4)])
+
+    def metre(time: np.ndarray) -> np.ndarray:
+        in_force: np.ndarray = metres[np.maximum(np.searchsorted(metres[:, 0], time, side="right") - 1, 0)]
+        return in_force
+
+    _, notes["beats"], notes["beat_type"] = metre(onset).T
+    if not measures:
+        return
+    bars = np.array([(m.start.t, m.start.t if m.end is None else m.end.t) for m in measures])
+    length, (_, beats, beat_type) = bars[:, 1] - bars[:, 0], metre(bars[:, 0]).T
+    missing = beats * 4 * divs / beat_type - length
+    elapsed = np.zeros(len(bars))  # of a bar that starts before this measure does
+    elapsed[0] = max(missing[0], 0)  # an upbeat
+    completes = (missing[1:] > 0) & (missing[:-1] > 0) & np.isclose(missing[1:], length[:-1])
+    elapsed[1:][completes] = length[:-1][completes]  # a repeat sign divides the bar
+    bar = np.maximum(np.searchsorted(bars[:, 0], onset, side="right") - 1, 0)
+    notes["metrical_position"] = (onset - bars[bar, 0] + elapsed[bar]) / divs * notes["beat_type"] / 4
+
+
+def _unique(note_id: np.ndarray) -> np.ndarray:
+    """Ids that a faulty file gives to several notes get ``.2``, ``.3`` ... in score order."""
+    _, group, count = np.unique(note_id, return_inverse=True, return_counts=True)
+    if len(count) == len(note_id):
+        return note_id
+    order = np.argsort(group, kind="stable")
+    number = np.empty(len(note_id), int)
+    number[order] = np.arange(len(note_id)) - (np.cumsum(count) - count)[group[order]] + 1
+    return np.where(number == 1, note_id, np.char.add(note_id, np.char.mod(".%d", number)))
