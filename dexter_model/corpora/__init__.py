@@ -1,1 +1,46 @@
-"""Where pieces come from."""
+"""Where pieces come from: the corpora that are known, and what is in them."""
+
+from __future__ import annotations
+
+from dexter_model.corpora.roots import CorpusRoots
+from dexter_model.corpora.sources import PieceSource
+from dexter_model.errors import InputError
+
+CORPORA = {
+    "VIENNA422": "Vienna 4x22: 4 excerpts by 22 pianists each, as match files (GitHub CPJKU/vienna4x22, "
+    "for research: see its README)",
+    "ASAP": "(n)ASAP: some 1,000 aligned performances of classical piano music, mostly from competitions "
+    "(GitHub CPJKU/asap-dataset, CC BY-NC-SA 4.0)",
+    "FOLDER": "any folder of match files and their scores (yours: --data-root)",
+    "MUSIC21": "scores alone: MusicXML of public-domain music that ships inside the music21 package, 410 of them by Bach "
+    "(encodings by permission of their encoders, some CC BY-SA: see the package's corpus licence)",
+    "DEMO": "needs no download: the real performance inside the parangonar package (Apache-2.0), and synthetic "
+    "performances of MUSIC21 scores by rule-based virtual pianists",
+}
+
+
+def discover(corpus: str, roots: CorpusRoots) -> list[PieceSource]:
+    """The pieces of a corpus, sorted by key; a piece or performance that lacks its score or alignment is listed too.
+
+    Args:
+        corpus: one of ``CORPORA``.
+        roots: where corpora lie; MUSIC21 and DEMO need none. The synthetic part of DEMO is made at its first discovery.
+
+    Raises:
+        InputError: ``corpus_unknown``, ``corpus_missing``, or ``corpus_empty`` when nothing in the folder is a piece.
+    """
+    from dexter_model.corpora import demo, layouts
+
+    if corpus not in CORPORA:
+        raise InputError(corpus, "is no corpus", f"Choose one of {', '.join(CORPORA)}", "corpus_unknown")
+    if corpus == "DEMO":
+        pieces = demo.discover()
+    elif corpus == "MUSIC21":
+        pieces = layouts.music21(layouts.packaged("music21", "corpus"))
+    else:
+        folder = roots.folder(corpus)
+        pieces = {"VIENNA422": layouts.vienna, "ASAP": layouts.asap, "FOLDER": layouts.folder}[corpus](folder)
+        if not pieces:
+            remedy = "See that the folder is the right one, whole and unpacked"
+            raise InputError(folder, f"holds no performance laid out as in {corpus}", remedy, "corpus_empty")
+    return sorted(pieces, key=lambda piece: piece.key)
