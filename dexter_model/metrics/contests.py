@@ -1,0 +1,133 @@
+"""Who is compared with whom on one piece: the renders, and the references that give their figures a meaning.
+
+Every render is compared with every human performance. Beside it stand deadpan (the score as written, at the humans'
+mean tempo), the rule-based performer, and the human ceiling: each human against the others (leave one out). On a piece
+whose performances are synthetic the rule-based performer made the "humans", so both it and the ceiling say nothing and
+are left out. Where real and synthetic performances of one piece meet, the real ones alone are the references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dexter_model.errors import InputError
+from dexter_model.metrics.measures import SPACE, Played, compare
+from dexter_model.metrics.renders import Render, played
+from dexter_model.performers import deadpan, kth
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.piece import Piece
+    from dexter_model.reading.sandbox import Sandbox
+
+DEADPAN, RULES, HUMAN = "deadpan", "rule-based performer", "human"
+REFERENCES = (DEADPAN, RULES, HUMAN)
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """One performance of a system, the humans it is compared with, and their keys."""
+
+    system: str
+    name: str
+    sample: int
+    prediction: Played
+    humans: Played
+    keys: list[str]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A render that could not be compared, and why."""
+
+    system: str
+    name: str
+    code: str
+    reason: str
+
+
+def is_synthetic(piece: Piece) -> bool:
+    """Whether no performance of the piece is a person's."""
+    return all(row["synthetic"] for row in piece.performances)
+
+
+def humans_of(piece: Piece) -> tuple[Played, list[str]]:
+    """The performances that a piece's renders are compared with, and their keys: the real ones if there are any."""
+    rows = [i for i, row in enumerate(piece.performances) if row["synthetic"] == is_synthetic(piece)]
+    everybody = Played(
+        piece.performance.astype(float), piece.matched & piece.named, piece.keydown_articulation.astype(float)
+    )
+    return everybody[np.array(rows)], [piece.performances[i]["key"] for i in rows]
+
+
+def reference_codec(piece: Piece, system: str) -> np.ndarray:
+    """The codec (N, 5) of deadpan or of the rule-based performer, at the mean tempo of the piece's humans."""
+    humans, _ = humans_of(piece)
+    tempo = float(60.0 / np.mean(humans.codec[..., 0][humans.counts]))
+    if system == DEADPAN:
+        return deadpan.perform(piece.score, tempo)
+    return kth.perform(piece.score, kth.Pianist(), tempo)
+
+
+def contests(piece: Piece, performed: Sequence[tuple[Render, Played]]) -> Iterator[Contest]:
+    """Every comparison that a piece takes part in, renders first."""
+    humans, keys = humans_of(piece)
+    for render, prediction in performed:
+        yield Contest(render.system, render.name, render.sample, prediction, humans, keys)
+    if all(np.isnan(prediction.keydown).all() for _, prediction in performed):
+        humans = Played(humans.codec, humans.counts, np.full(humans.counts.shape, np.nan))
+    for system in (DEADPAN,) if is_synthetic(piece) else (DEADPAN, RULES):
+        codec = reference_codec(piece, system).astype(float)[None]
+        everywhere = np.ones(codec.shape[:2], bool)
+        yield Contest(system, system, 0, Played(codec, everywhere, codec[..., 3]), humans, keys)
+    if not is_synthetic(piece) and len(keys) > 1:
+        for one, key in enumerate(keys):
+            others = np.arange(len(keys)) != one
+            rest = [k for k in keys if k != key]
+            yield Contest(HUMAN, key, 0, humans[one : one + 1], humans[others], rest)
+
+
+def evaluate_piece(
+    piece: Piece, renders: Sequence[Render], sandbox: Sandbox, seed: int
+) -> tuple[list[dict[str, Any]], list[Refused]]:
+    """Every measure of a piece's renders and references.
+
+    Returns:
+        A row a measure: system, reference (bool), corpus, piece, synthetic, render, sample, human (key, or '' for all
+        of them), feature, measure, value (NaN: undefined), undefined (why), n, near_zero; and the renders that could
+        not be compared.
+    """
+    performed, refused = [], []
+    for render in renders:
+        try:
+            performed.append((render, played(render, piece, sandbox)))
+        except InputError as error:
+            refused.append(Refused(render.system, render.name, error.code, error.reason))
+    rows = [row for contest in contests(piece, performed) for row in _rows(piece, contest, seed)]
+    return rows, refused
+
+
+def _rows(piece: Piece, contest: Contest, seed: int) -> Iterator[dict[str, Any]]:
+    about = {
+        "system": contest.system,
+        "reference": contest.system in REFERENCES,
+        "corpus": piece.corpus,
+        "piece": piece.key,
+        "synthetic": is_synthetic(piece),
+        "render": contest.name,
+        "sample": contest.sample,
+    }
+    for measure in compare(contest.prediction, contest.humans, piece.score["onset_div"], seed):
+        yield {
+            **about,
+            "human": "" if measure.human == SPACE else contest.keys[measure.human],
+            "feature": measure.feature,
+            "measure": measure.name,
+            "value": measure.value,
+            "undefined": measure.undefined,
+            "n": measure.n,
+            "near_zero": measure.near_zero,
+        }

@@ -1,0 +1,155 @@
+"""Renders as evaluation sees them: a folder with ``renders.json``, each render put beside the notes of its piece.
+
+A render that has its codec is compared by that codec. Of a MIDI file alone (an external renderer, or the codec deleted)
+the notes are found in the score by parangonar's note matcher and encoded; its durations are then compared by key-down
+articulation only, because a sounding duration written with pedal reads back longer.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib import recfunctions
+
+from dexter_model.digests import sha256_bytes
+from dexter_model.errors import InputError
+from dexter_model.metrics.measures import Played
+from dexter_model.notes import Alignment, Performance, Score
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.piece import Piece
+    from dexter_model.reading.sandbox import Sandbox
+
+FORMAT = "dexter-renders-1"
+ALIGNMENT_SEC = 900.0  # the matcher takes about 8 ms a note, and more for long pieces
+
+
+@dataclass(frozen=True)
+class Render:
+    """One render of a piece; ``codec`` is None when there is only the MIDI file."""
+
+    system: str
+    name: str
+    corpus: str
+    piece: str
+    sample: int
+    midi: Path
+    codec: Path | None
+
+
+@dataclass(frozen=True)
+class RenderFolder:
+    """A folder of renders of one system: its name in tables, where it is, and what ``renders.json`` says of it."""
+
+    system: str
+    path: Path
+    digest: str
+    about: dict[str, Any]
+    renders: tuple[Render, ...]
+
+
+def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
+    """Read a folder written by ``dexter render``; renders that belong to no piece of a data set are left out.
+
+    Args:
+        folder: with ``renders.json`` in it.
+        system: the name in tables; by default the folder's.
+
+    Raises:
+        InputError: ``renders.json`` is missing or is none (``renders_unreadable``).
+    """
+    folder = Path(folder)
+    listing = folder / "renders.json"
+    try:
+        data = listing.read_bytes()
+        content = json.loads(data)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']!r} is not {FORMAT!r}")
+        system = system or folder.resolve().name
+        renders = tuple(_render(system, folder, row) for row in content["renders"] if row["corpus"] and row["piece"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"not a folder of renders ({type(error).__name__}: {error})"
+        raise InputError(listing, reason, "Give a folder that `dexter render` wrote", "renders_unreadable") from error
+    about = {key: content.get(key) for key in ("checkpoint", "steps", "guidance", "seed")}
+    return RenderFolder(system, folder, sha256_bytes(data), about, renders)
+
+
+def _render(system: str, folder: Path, row: dict[str, Any]) -> Render:
+    codec = _inside(folder, row["codec"]) if row.get("codec") else None
+    present = codec if codec and codec.is_file() else None
+    midi = _inside(folder, row["midi"])
+    return Render(system, str(row["name"]), row["corpus"], row["piece"], int(row["sample"] or 0), midi, present)
+
+
+def _inside(folder: Path, relative: str) -> Path:
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"path {relative!r} leads out of the folder")
+    return folder / path
+
+
+def played(render: Render, piece: Piece, sandbox: Sandbox) -> Played:
+    """A render beside the notes of its piece, as one performance (1, N).
+
+    Raises:
+        InputError: unreadable, or of another score: none of its notes is in the piece (``other_score``).
+    """
+    from dexter_model.codec.files import load_codec
+
+    if render.codec is None:
+        return played_midi(render.midi, piece, sandbox)
+    codec = load_codec(render.codec)
+    rows, ours = rows_of(codec.note_id, piece.note_id, render.codec)
+    values = _beside(len(piece.note_id), rows, codec.p_codec[ours])
+    counts = _beside(len(piece.note_id), rows, codec.matched[ours].astype(float)) == 1.0
+    return Played(values[None], counts[None], np.full((1, len(counts)), np.nan))
+
+
+def played_midi(midi: Path, piece: Piece, sandbox: Sandbox) -> Played:
+    """A MIDI file beside the notes of its piece: aligned, encoded, articulation by key-down durations."""
+    from dexter_model.codec.performance_codec import encode
+    from dexter_model.reading.midi import load_midi
+
+    performance: Performance = sandbox.call(load_midi, str(midi))
+    score = Score(piece.note_id, piece.score)
+    alignment = sandbox.call(align, score, performance, timeout=ALIGNMENT_SEC)
+    codec = encode(score, performance, alignment, str(midi))
+    values = _beside(len(piece.note_id), codec.rows, codec.p_codec)
+    values[:, 3] = np.nan
+    counts = _beside(len(piece.note_id), codec.rows, codec.matched.astype(float)) == 1.0
+    keydown = _beside(len(piece.note_id), codec.rows, codec.keydown_articulation)
+    return Played(values[None], counts[None], keydown[None])
+
+
+def align(score: Score, performance: Performance) -> Alignment:
+    """Which performed note is which score note, by parangonar's automatic note matcher (Peter et al. 2023)."""
+    import parangonar
+
+    np.random.seed(0)  # the matcher tries a random choice where repeated notes can be paired in too many ways
+    notes = recfunctions.append_fields(score.notes, "id", score.note_id, usemask=False)
+    performed = recfunctions.append_fields(performance.notes, "id", performance.note_id, usemask=False)
+    found = parangonar.AutomaticNoteMatcher()(notes, performed, verbose_time=False)
+    return Alignment(
+        np.array([str(pair.get("score_id", "")) for pair in found]),
+        np.array([str(pair.get("performance_id", "")) for pair in found]),
+    )
+
+
+def rows_of(note_id: np.ndarray, piece_note_id: np.ndarray, path: object) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the piece and rows of the render that are the same note."""
+    _, rows, ours = np.intersect1d(piece_note_id, note_id, return_indices=True)
+    if not len(rows):
+        reason = "none of its notes is in the piece"
+        raise InputError(path, reason, "Render the score that the data set was built from", "other_score")
+    return rows, ours
+
+
+def _beside(length: int, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values of some notes as an array over all notes of the piece, NaN for the others."""
+    out = np.full((length, *values.shape[1:]), np.nan)
+    out[rows] = values
+    return out
