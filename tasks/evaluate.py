@@ -1,0 +1,180 @@
+"""One unit of work: folders of renders and a data set in, measures and their tables out.
+
+Each piece is a job of its own; a few run in this process, many are fanned out. What is written depends on the data set,
+the renders, the code and the seed alone: no times, no paths.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dexter_model.dataset.store import open_version
+from dexter_model.digests import code_version, json_digest, sha256_bytes, write_atomically
+from dexter_model.errors import InputError
+from dexter_model.metrics.contests import REFERENCES, Refused, evaluate_piece
+from dexter_model.metrics.intervals import RESAMPLES
+from dexter_model.metrics.renders import Render, RenderFolder, read_renders
+from dexter_model.metrics.tables import measures_frame, tables
+from dexter_model.reading.sandbox import Sandbox
+from tasks.progress import track
+
+FORMAT = "dexter-evaluation-1"
+EVALUATION, MEASURES = "evaluation.json", "measures.parquet"
+SEED = 13
+
+PieceKey = tuple[str, str]  # corpus and key
+
+
+@dataclass(frozen=True)
+class PieceJob:
+    """One piece and its renders."""
+
+    corpus: str
+    piece: str
+    renders: tuple[Render, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What was written: the folder, a digest of every figure (whatever the data set's version is called), tables."""
+
+    out: Path
+    digest: str
+    tables: list[dict[str, Any]]
+    pieces: int
+    renders: int
+    refused: list[dict[str, str]]
+
+
+class PieceEvaluator:
+    """Evaluates pieces of one data set version, which it keeps open."""
+
+    def __init__(self, store_url: str, version: str | None, seed: int) -> None:
+        self.data = open_version(store_url, version)
+        self.seed = seed
+        self.sandbox = Sandbox()
+
+    def run(self, job: PieceJob) -> tuple[list[dict[str, Any]], list[Refused]]:
+        """Every measure of a piece, and the renders that could not be compared."""
+        piece = self.data.piece(job.corpus, job.piece)
+        return evaluate_piece(piece, job.renders, self.sandbox, self.seed)
+
+
+def evaluate(
+    store_url: str,
+    renders_dirs: Sequence[str | Path],
+    out: str | Path,
+    version: str | None = None,
+    *,
+    workers: int = 0,
+    seed: int = SEED,
+) -> EvaluationResult:
+    """Compare renders with every human performance of their pieces, beside the references.
+
+    Writes ``measures.parquet`` (a row a render, human performance and measure) and ``evaluation.json`` (means over
+    pieces with 95 % intervals, and where they come from) into ``out``.
+
+    Args:
+        store_url: the data set.
+        renders_dirs: folders written by ``dexter render``; each is one system.
+        out: folder.
+        version: of the data set; the current one when None.
+        workers: actors to fan pieces out to; 0 runs in this process.
+        seed: of the density points and the bootstrap.
+
+    Raises:
+        InputError: a folder holds no renders, or none of them is of a piece of the data set (``no_renders``).
+    """
+    data = open_version(store_url, version)
+    folders = read_folders(renders_dirs)
+    known = set(data.catalogue.select("corpus", "key").iter_rows())
+    jobs, strangers = plan(folders, known)
+    if not jobs:
+        remedy = f"Render its pieces: `dexter render --store {store_url} --split test --out DIR`"
+        raise InputError(renders_dirs[0], "no render is of a piece of the data set", remedy, "no_renders")
+    results = list(track(_results(jobs, store_url, data.id, seed, workers), len(jobs), "Evaluating pieces"))
+    refused = [*strangers, *(r for _, refusals in results for r in refusals)]
+    frame = measures_frame([row for rows, _ in results for row in rows])
+    parquet = io.BytesIO()
+    frame.write_parquet(parquet, compression="zstd")
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "data_set": {"version": data.id, "digest": data.digest},
+        "systems": [_system(folder) for folder in folders],
+        "code_version": code_version(),
+        "seed": seed,
+        "bootstrap": {"unit": "piece", "level": 0.95, "resamples": RESAMPLES},
+        "measures_digest": sha256_bytes(parquet.getvalue()),
+        "tables": tables(frame, seed=seed),
+        "refused": [asdict(r) for r in refused],
+    }
+    write_atomically(Path(out) / MEASURES, parquet.getvalue())
+    write_atomically(Path(out) / EVALUATION, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    digest = json_digest([content["measures_digest"], content["tables"]])
+    count = sum(len(job.renders) for job in jobs)
+    return EvaluationResult(Path(out), digest, content["tables"], len(jobs), count, content["refused"])
+
+
+def read_folders(folders: Iterable[str | Path]) -> list[RenderFolder]:
+    """Read folders of renders, each under a name of its own: the folder's, numbered where names are equal."""
+    taken = set(REFERENCES)
+    read = []
+    for folder in folders:
+        plain = name = Path(folder).resolve().name
+        number = 2
+        while name in taken:
+            name, number = f"{plain} ({number})", number + 1
+        taken.add(name)
+        read.append(read_renders(folder, name))
+    return read
+
+
+def plan(folders: Iterable[RenderFolder], known: set[PieceKey]) -> tuple[list[PieceJob], list[Refused]]:
+    """A job a piece, in order of corpus and key, and the renders of pieces that the data set does not have."""
+    of_piece: dict[PieceKey, list[Render]] = defaultdict(list)
+    for folder in folders:
+        for render in folder.renders:
+            of_piece[render.corpus, render.piece].append(render)
+    jobs = [PieceJob(*piece, tuple(of_piece[piece])) for piece in sorted(of_piece) if piece in known]
+    reason = "its piece is not in the data set"
+    strangers = [
+        Refused(r.system, r.name, "no_piece", reason)
+        for piece in sorted(of_piece)
+        if piece not in known
+        for r in of_piece[piece]
+    ]
+    return jobs, strangers
+
+
+def _results(
+    jobs: list[PieceJob], store_url: str, version: str, seed: int, workers: int
+) -> Iterator[tuple[list[dict[str, Any]], list[Refused]]]:
+    """Results in the order of the jobs."""
+    if workers < 2 or len(jobs) < 2:
+        worker = PieceEvaluator(store_url, version, seed)
+        with worker.sandbox:
+            yield from map(worker.run, jobs)
+        return
+    from tasks.cluster import WorkerDied, fan_out
+
+    done: dict[int, Any] = {}
+    following = 0
+    for number, result in fan_out(lambda: PieceEvaluator(store_url, version, seed), jobs, workers=workers):
+        if isinstance(result, WorkerDied):
+            dead = "its worker died three times"
+            result = ([], [Refused(r.system, r.name, "worker_died", dead) for r in jobs[number].renders])
+        done[number] = result
+        while following in done:
+            yield done.pop(following)
+            following += 1
+
+
+def _system(folder: RenderFolder) -> dict[str, Any]:
+    count = len(folder.renders)
+    return {"name": folder.system, "renders": count, "renders_digest": folder.digest, **folder.about}
