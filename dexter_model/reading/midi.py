@@ -17,7 +17,6 @@ from dexter_model.notes import Performance
 from dexter_model.reading.sounding import performance_of_keys
 
 MAX_BYTES = 16 << 20  # the largest performance of ASAP has 0.3 MB
-MAX_SECONDS = 24 * 3600
 DEFAULT_TEMPO = 500_000  # microseconds a quarter note
 SUSTAIN = 64
 
@@ -167,8 +166,6 @@ def _part(events: np.ndarray, number: int, prefix: str, clock: _Clock) -> Perfor
     tick, status, data1, data2 = events >> 24, events >> 16 & 0xFF, events >> 8 & 0xFF, events & 0xFF
     if len(events) and max(data1.max(), data2.max()) > 127:
         raise ValueError("a data byte above 127 stands in a MIDI event")
-    if len(events) and not clock(tick[-1:])[0] < MAX_SECONDS:
-        raise ValueError(f"it lasts {clock(tick[-1:])[0] / 3600:.0f} hours")
     sustain = (status >> 4 == 0xB) & (data1 == SUSTAIN)
     pedal = np.column_stack([clock(tick[sustain]), data2[sustain]])
     down, up = _paired(status, data1, data2)

@@ -12,6 +12,7 @@ import numpy as np
 from dexter_model.notes import PERFORMED_NOTE, Performance
 
 PEDAL_THRESHOLD = 64  # the pedal is down above this CC64 value
+MAX_SECONDS = 24 * 3600
 
 
 def performance_of_keys(
@@ -24,7 +25,17 @@ def performance_of_keys(
     channel: np.ndarray | int,
     pedal: np.ndarray,
 ) -> Performance:
-    """A performance of one instrument from its keys (times in s, float64) and CC64 events ``pedal`` (k, 2)."""
+    """A performance of one instrument from its keys (times in s, float64) and CC64 events ``pedal`` (k, 2).
+
+    Raises:
+        ValueError: a note ends before it begins, a time is absurd, or a pitch or velocity is none of MIDI's.
+    """
+    if len(key_down) and not (0 <= key_down.min() and max(key_up.max(), pedal[:, 0].max(initial=0)) < MAX_SECONDS):
+        raise ValueError(f"its times leave the range of 0 to {MAX_SECONDS // 3600} hours")
+    if np.any(key_up < key_down):
+        raise ValueError("a note ends before it begins")
+    if np.any((pitch < 0) | (pitch > 127) | (velocity < 0) | (velocity > 127)):
+        raise ValueError("a pitch or velocity leaves the range of 0 to 127")
     notes = np.zeros(len(key_down), PERFORMED_NOTE)
     notes["onset_sec"] = np.float32(key_down)
     notes["duration_sec"] = sounding_ends(key_down, key_up, pitch, pedal) - key_down
