@@ -33,7 +33,7 @@ ARTICULATIONS = ("staccato", "staccatissimo", "tenuto", "accent", "strong-accent
 
 PERFORMED_NOTE = np.dtype(
     [
-        ("onset_sec", "f4"),
+        ("onset_sec", "f8"),  # float32 could not tell 0.01 ms after four minutes; files are read to float32 (codec)
         ("duration_sec", "f4"),  # sounding: prolonged by the pedal, cut at the next onset of the same pitch
         ("keydown_sec", "f4"),  # from key down to key up
         ("pitch", "i4"),
