@@ -1,7 +1,7 @@
 """How each corpus lays out its files; a function a layout, from the corpus's folder to its pieces.
 
-Only names are looked at, no file is opened: (n)ASAP's 3,500 files take a tenth of a second. Paths become keys, which name
-a piece or a performance for ever and must not depend on what else is in the folder.
+Only names are looked at, no file is opened: (n)ASAP's 3,500 files take a tenth of a second. Paths become keys, which
+name a piece or a performance for ever and must not depend on what else is in the folder.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def asap(root: Path) -> list[PieceSource]:
 
 
 def _asap_performance(path: Path, root: Path) -> PerformanceSource:
-    performer = re.sub(r"\d+M?$", "", path.stem)  # the digits are the recording's, M says MAESTRO
+    performer = re.sub(r"(_\d{4}_)?\d+M?(_\d{4})?$", "", path.stem)  # year, number of the recording, M for MAESTRO
     tsv = _existing(path.parent / f"{path.stem}_note_alignments" / "note_alignment.tsv")
     match = None if tsv else _existing(path.with_suffix(".match"))
     return PerformanceSource(_key(path, root), match or str(path), tsv, performer)

@@ -1,4 +1,4 @@
-"""Where corpora lie: the command line before the environment before ``configs/corpora.yaml`` before the public names."""
+"""Where corpora lie: the command line, then the environment, then ``configs/corpora.yaml``, then the public names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from dexter_model.errors import InputError
 
 # The folder of each corpus under the datasets root: its public repository's name.
 SUBPATHS: Mapping[str, str] = {"VIENNA422": "vienna4x22", "ASAP": "asap-dataset"}
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "corpora.yaml"  # a checkout has one, an installation need not
+CONFIG = (
+    Path(__file__).resolve().parents[2] / "configs" / "corpora.yaml"
+)  # a checkout has one, an installation need not
 
 
 @dataclass(frozen=True)

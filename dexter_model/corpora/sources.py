@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class PerformanceSource:
     """One performance file.
 
-    ``key`` is the performance file's path inside the corpus (posix) and names it for ever; ``alignment`` is None when the
-    performance file is a match file, which holds its own, or when there is none (``performance`` ends in ``.mid``).
+    ``key`` is the performance file's path inside the corpus (posix) and names it for ever; ``alignment`` is None when
+    the performance file is a match file, which holds its own, or when there is none (``performance`` ends in ``.mid``).
     """
 
     key: str

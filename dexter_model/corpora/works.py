@@ -13,18 +13,22 @@ _FORM_OF_REPEATS = re.compile(r"_(?:(?:no|no_first|no_2|extra)_)?repeat$|_no_tri
 _CATALOGUE = re.compile(r"(?<![a-z])(opus|op|bwv|woo|hob|wq|kv|k|d|s|h)[ ._]*(\d+)")
 _SAME_CATALOGUE = {"opus": "op", "kv": "k"}
 
+# How an id that the rule makes begins, and how the work's id begins.
 ALIASES = {
     "chopin/ballades/1": "chopin/op-23",
     "chopin/ballades/2": "chopin/op-38",
     "chopin/ballades/3": "chopin/op-47",
     "chopin/ballades/4": "chopin/op-52",
+    "chopin/polonaises/": "chopin/op-",
+    "chopin/scherzos/": "chopin/op-",
     "mozart/fantasie-475": "mozart/k-475",
-    "mozart/piano-sonatas/8-1": "mozart/k-310/1",
-    "mozart/piano-sonatas/11-1": "mozart/k-331/1",
-    "mozart/piano-sonatas/11-3": "mozart/k-331/3",
-    "mozart/piano-sonatas/12-1": "mozart/k-332/1",
-    "mozart/piano-sonatas/12-2": "mozart/k-332/2",
-    "mozart/piano-sonatas/12-3": "mozart/k-332/3",
+    "mozart/piano-sonatas/8-": "mozart/k-310/",
+    "mozart/piano-sonatas/11-": "mozart/k-331/",
+    "mozart/piano-sonatas/12-": "mozart/k-332/",
+    "schubert/d-899": "schubert/op-90",
+    "schubert/d-935": "schubert/op-142",
+    "schubert/piano-sonatas/664-": "schubert/d-664/",
+    "schubert/piano-sonatas/894-": "schubert/d-894/",
     "schumann/dichterliebe-no2": "schumann/op-48/2",
 }
 
@@ -45,7 +49,8 @@ def work_id(composer: str, name: str) -> str:
     else:
         parts = [_slug(part) for part in name.split("/")]
     work = "/".join(part for part in [_slug(composer), *parts] if part)
-    return ALIASES.get(work, work)
+    alias = next((name for name in ALIASES if work.startswith(name)), "")
+    return ALIASES[alias] + work.removeprefix(alias) if alias else work
 
 
 def _slug(text: str) -> str:

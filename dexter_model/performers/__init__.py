@@ -1,1 +1,1 @@
-"""Performers that follow rules instead of data: the baselines."""
+"""Performers without a model: deadpan, and the KTH rules played by virtual pianists. Both are baselines to beat."""
