@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from dexter_model.errors import InputError
-from dexter_model.notes import Alignment
+from dexter_model.notes import Alignment, Score
 
 REPEAT_SUFFIX = re.compile(r".+-[1-9][0-9]?")
 MAX_BYTES = 64 << 20
@@ -53,6 +54,21 @@ def _columns(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def needs_unfolding(alignment: Alignment) -> bool:
-    """Whether the score ids carry a repeat suffix (n12-1, n12-2), so that the score must be unfolded to be paired."""
+    """Whether every score id looks as if it carried a repeat suffix (n12-1, n12-2); ids of a score's own may too."""
     ids = alignment.score_id[alignment.score_id != ""].tolist()
     return bool(ids) and all(REPEAT_SUFFIX.fullmatch(score_id) for score_id in ids)
+
+
+def score_as_aligned(alignment: Alignment, load: Callable[[bool], Score]) -> Score:
+    """The score in the form, folded or unfolded, whose note ids the alignment uses.
+
+    Args:
+        alignment: its score ids tell which form to try first.
+        load: gives the score, unfolded when its argument is true. The folded one is asked for after the unfolded one
+            only where the score's own ids end like a repeat suffix (Mozart K. 331 in Vienna 4x22).
+    """
+    if needs_unfolding(alignment):
+        score = load(True)
+        if np.isin(alignment.score_id, score.note_id).any():
+            return score
+    return load(False)
