@@ -45,12 +45,10 @@ def _columns(text: str) -> tuple[np.ndarray, np.ndarray]:
     if "xml_id" not in header or "midi_id" not in header:
         raise ValueError("its first line does not name the columns xml_id and midi_id")
     rows = [row for row in lines if row]
-    if any(len(row) != len(header) for row in rows):
-        raise ValueError("its lines differ in their number of columns")
-    if not rows:
-        raise ValueError("it holds no line")
-    columns = list(zip(*rows, strict=True))
-    return np.array(columns[header.index("xml_id")]), np.array(columns[header.index("midi_id")])
+    score, performance = header.index("xml_id"), header.index("midi_id")
+    if not rows or min(map(len, rows)) <= max(score, performance):  # lines of deletions end after midi_id
+        raise ValueError("a line lacks its ids" if rows else "it holds no line")
+    return np.array([row[score] for row in rows]), np.array([row[performance] for row in rows])
 
 
 def needs_unfolding(alignment: Alignment) -> bool:
