@@ -42,6 +42,11 @@ def unsafe(path: object, reason: str) -> InputError:
     return InputError(path, reason, DISTRUST, "score_unsafe")
 
 
+def empty(path: object) -> InputError:
+    """An ``InputError`` with code ``score_empty``."""
+    return InputError(path, "the score has no notes", "Give a score with at least one pitched note", "score_empty")
+
+
 def check_file(path: Path) -> None:
     """Refuse what is no file, empty, or larger than any score.
 
@@ -149,10 +154,12 @@ def read_score_midi(path: Path) -> MidiFile:
     try:
         midi = mido.MidiFile(str(path))
     except Exception as error:  # mido raises whatever the bytes lead it to
-        raise unreadable(path, f"it is no MIDI file ({error or type(error).__name__})") from None
+        raise unreadable(path, f"it is no sound MIDI file ({error!r})", "Copy or export it again") from None
     ticks = max((sum(message.time for message in track) for track in midi.tracks), default=0)
     if midi.ticks_per_beat <= 0:
-        raise unreadable(path, "its times are in seconds, not in beats", "Give a MIDI file written by a score editor")
+        raise unreadable(path, "its times are not counted in beats", "Give a MIDI file written by a score editor")
     if ticks > MAX_QUARTERS * midi.ticks_per_beat:
         raise unsafe(path, f"it spans {ticks // midi.ticks_per_beat:,} quarter notes")
+    if not any(message.type == "note_on" for track in midi.tracks for message in track):
+        raise empty(path)
     return midi

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from dexter_model.digests import cache_dir, file_digest, json_digest, write_atomically
-from dexter_model.errors import InputError
 from dexter_model.notes import SCORE_NOTE, Score
-from dexter_model.reading.safety import check_file, check_xml, read_musicxml, read_score_midi, unreadable
+from dexter_model.reading.safety import check_file, check_xml, empty, read_musicxml, read_score_midi, unreadable
 
 READER_VERSION = 1  # to be raised whenever the same file gives another table
 
@@ -75,41 +74,50 @@ def _packed(score: Score) -> bytes:
 
 
 def _read(path: Path, unfold: bool) -> Score:
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        raise unreadable(
-            path, f"scores in {path.suffix or 'files without a suffix'} are not read", f"Use one of {known}"
-        )
+    source = _checked(path)
     try:
         with _quietly():
             from dexter_model.reading.score_notes import score_notes
 
-            score = score_notes(_partitura_parts(path), unfold=unfold)
-    except (InputError, MemoryError):
+            score = score_notes(_partitura_parts(path.suffix.lower(), source), unfold=unfold)
+    except MemoryError:
         raise
     except Exception as error:  # partitura raises whatever the file leads it to
         what = str(error).strip().partition("\n")[0] or type(error).__name__
         raise unreadable(path, f"it cannot be read as a score ({what[:200]})") from error
     if not len(score.notes):
-        raise InputError(path, "the score has no notes", "Give a score with at least one pitched note", "score_empty")
+        raise empty(path)
     return score
 
 
-def _partitura_parts(path: Path) -> list[Any]:
+def _checked(path: Path) -> Any:
+    """What partitura's reader of this format is given: a document's bytes, a MIDI file's messages, or the path."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        reason = f"scores in {suffix or 'files without a suffix'} are not read"
+        raise unreadable(path, reason, f"Use one of {', '.join(SUFFIXES)}")
+    if suffix in MUSICXML:
+        return io.BytesIO(read_musicxml(path))
+    if suffix in MIDI:
+        return read_score_midi(path)
+    if suffix == ".mei":
+        check_xml(path, path.read_bytes(), whole=True)
+    return str(path)
+
+
+def _partitura_parts(suffix: str, source: Any) -> list[Any]:
     import partitura
 
-    suffix = path.suffix.lower()
     if suffix in MUSICXML:
-        score = partitura.load_musicxml(io.BytesIO(read_musicxml(path)), force_note_ids="keep")
+        score = partitura.load_musicxml(source, force_note_ids="keep")
     elif suffix == ".mei":
-        check_xml(path, path.read_bytes(), whole=True)
-        score = partitura.load_mei(str(path))
+        score = partitura.load_mei(source)
     elif suffix in KERN:
-        score = partitura.load_kern(str(path), force_note_ids="keep")
+        score = partitura.load_kern(source, force_note_ids="keep")
     elif suffix == ".match":
-        score = partitura.load_match(str(path), create_score=True)[2]
+        score = partitura.load_match(source, create_score=True)[2]
     else:
-        score = partitura.load_score_midi(read_score_midi(path))
+        score = partitura.load_score_midi(source)
     return list(score.parts)
 
 

@@ -8,6 +8,8 @@ through the repeats, and partitura's own beat map places them. Onsets, durations
 
 from __future__ import annotations
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +21,7 @@ from dexter_model.notes import SCORE_NOTE, Score
 from dexter_model.reading.markings import articulation_flags, dynamics_in_force, ramps
 
 Pass = tuple[int, int, int]  # one time through a stretch of the written score: its start, its end, its shift, in divs
+_REPETITION = re.compile(r"-\d+$")
 
 
 def score_notes(parts: list[Any], *, unfold: bool) -> Score:
@@ -26,47 +29,45 @@ def score_notes(parts: list[Any], *, unfold: bool) -> Score:
 
     Args:
         parts: partitura's parts. With several, ids start with ``P00_``, ``P01_`` ...; divs are their common multiple.
-        unfold: play all repeats; ids then tell them apart (``n12-1``, ``n12-2``; also where there is no repeat).
+        unfold: play all repeats; ids then tell them apart (``n12-1``, ``n12-2``; also where there is no repeat). A
+            score whose ids do so already is unfolded and stays as it is.
 
     Raises:
         ValueError: the divisions of a part change, or a value is out of range.
     """
-    tables = []
-    for index, part in enumerate(parts):
-        if part.notes:
-            note_id, notes = _part_notes(part, unfold=unfold)
-            prefix = f"P{index:02d}_" if len(parts) > 1 else ""
-            tables.append((np.char.add(prefix, note_id), notes, _divs(part)))
-    if not tables:
+    sounding = [(f"P{index:02d}_" if len(parts) > 1 else "", part) for index, part in enumerate(parts) if part.notes]
+    if not sounding:
         return Score(np.array([], "U1"), np.array([], SCORE_NOTE))
-    common = np.lcm.reduce([divs for _, _, divs in tables])
-    for _, notes, divs in tables:
-        notes["onset_div"] *= common // divs
-        notes["duration_div"] *= common // divs
-    note_id, notes = (np.concatenate([table[column] for table in tables]) for column in (0, 1))
+    common = math.lcm(*(_divs(part) for _, part in sounding))
+    ids, tables = [], []
+    for prefix, part in sounding:
+        note_id, notes = _part_notes(part, common // _divs(part), unfold=unfold)
+        ids.append(np.char.add(prefix, note_id))
+        tables.append(notes)
+    note_id, notes = np.concatenate(ids), np.concatenate(tables)
     order = np.lexsort((notes["pitch"], notes["onset_div"]))
     return Score(_unique(note_id[order]), notes[order])
 
 
-def _part_notes(part: Any, *, unfold: bool) -> tuple[np.ndarray, np.ndarray]:
+def _part_notes(part: Any, scale: int, *, unfold: bool) -> tuple[np.ndarray, np.ndarray]:
+    _check_span(part.last_point.t * scale)
     written = part.notes
     onset = np.array([note.start.t for note in written])
+    note_id = np.array([note.id for note in written], str)
+    unfold = unfold and not all(_REPETITION.search(name) for name in note_id)
     passes = _passes(part) if unfold else [(0, int(onset[-1]) + 1, 0)]
     row, start, duration, repetition = _play(written, onset, passes)
+    _check_span(int((start + duration).max()) * scale)
 
     beat_map = _beat_map(part, passes, int((start + duration).max()))
     notes = _written_notes(part, written, onset)[row]
-    notes["onset_div"], notes["duration_div"] = start, duration
+    notes["onset_div"], notes["duration_div"] = start * scale, duration * scale
     notes["onset_beat"] = beat_map(start)
     notes["duration_beat"] = beat_map(start + duration) - beat_map(start)
     notes["voice"][notes["voice"] == -1] = notes["voice"].max() + 1
     if not np.isfinite(notes["onset_beat"]).all() or notes["pitch"].min() < 0 or notes["pitch"].max() > 127:
         raise ValueError("it has notes at no time, or of no MIDI pitch")
-
-    note_id = np.array([note.id for note in written], str)[row]
-    if unfold:
-        note_id = np.char.add(note_id, np.char.mod("-%d", repetition))
-    return note_id, notes
+    return np.char.add(note_id[row], np.char.mod("-%d", repetition)) if unfold else note_id[row], notes
 
 
 def _divs(part: Any) -> int:
@@ -74,6 +75,11 @@ def _divs(part: Any) -> int:
     if len(durations) != 1 or durations[0] < 1:
         raise ValueError("the divisions of a quarter note change within a part")
     return int(durations[0])
+
+
+def _check_span(divs: int) -> None:
+    if divs >= 1 << 30:
+        raise ValueError("it lasts longer than any score")
 
 
 def _passes(part: Any) -> list[Pass]:
