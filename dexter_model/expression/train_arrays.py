@@ -1,0 +1,137 @@
+"""Train DExter from resident arrays: what a Ray Train worker calls, and by itself a command for a bare GPU machine.
+
+::
+
+    python -m dexter_model.expression.train_arrays train.npz config.json --out DIR --minutes 9 --device cuda
+
+needs numpy, torch, safetensors and tensorboard alone. ``train.npz`` is ``ResidentNotes.save`` of a split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dexter_model.expression.config import ExpressionConfig
+from dexter_model.expression.data import ResidentNotes, Windows
+from dexter_model.expression.denoiser import ClassifierFreeDenoiser
+from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
+from dexter_model.training.loop import FitResult, Hooks, Progress, fit, step_seed
+
+
+def train_on_arrays(
+    training: ResidentNotes,
+    validation: ResidentNotes | None,
+    config: ExpressionConfig,
+    out: Path,
+    *,
+    dataset: Mapping[str, Any],
+    label: str = "trained",
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    workers: int = 1,
+    hooks: Hooks | None = None,
+    resume: bool = True,
+    seconds: float | None = None,
+) -> FitResult:
+    """Fit a ClassifierFreeDenoiser; the arguments after ``out`` are ``training.loop.fit``'s.
+
+    Args:
+        training: notes of the training split; its statistics normalise both splits.
+        validation: notes of the validation split, if there are any.
+        config: settings.
+        out: output folder.
+        dataset: version and digest of the data set, for the checkpoint.
+        label: the checkpoint's name.
+        device: where to train and to keep the data.
+        rank: of this worker.
+        workers: workers that share a batch.
+        hooks: what the host wants to be called for.
+        resume: go on from the newest checkpoint in ``out``.
+        seconds: time limit.
+    """
+    statistics = training.statistics()
+    schedule = noise_schedule(config.diffusion).to(device)
+    notes = training.normalised(statistics).to(device)
+    window, batch = config.denoiser.window, max(1, config.training.batch_size // workers)
+
+    def batch_loss(denoiser: Denoiser, generator: torch.Generator) -> Tensor:
+        return diffusion_loss(denoiser, notes.draw(batch, window, generator), schedule, config, generator)
+
+    fixed: Windows | None = None
+    if validation is not None:
+        fixed = validation.normalised(statistics).to(device).tiles(window, config.training.validation_windows)
+
+    def validation_loss(denoiser: Denoiser) -> Tensor:
+        assert fixed is not None
+        generator = torch.Generator(device).manual_seed(config.training.seed)
+        return diffusion_loss(denoiser, fixed, schedule, config, generator)
+
+    meta = {
+        "label": label,
+        "config": config.to_dict(),
+        "statistics": {"mean": list(statistics.mean), "std": list(statistics.std)},
+        "dataset": dict(dataset),
+    }
+    return fit(
+        initial_denoiser(config).to(device),
+        batch_loss,
+        config.training,
+        out,
+        meta,
+        validation_loss=validation_loss if fixed is not None else None,
+        hooks=hooks,
+        rank=rank,
+        resume=resume,
+        seconds=seconds,
+    )
+
+
+def initial_denoiser(config: ExpressionConfig) -> ClassifierFreeDenoiser:
+    """The denoiser that training starts from, by ``config.training.seed``; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        return ClassifierFreeDenoiser(config.denoiser)
+
+
+def main() -> None:
+    """The command; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Train DExter from arrays, without Ray and without the store.")
+    parser.add_argument("arrays", type=Path, help="training split (.npz of ResidentNotes)")
+    parser.add_argument("config", type=Path, help="settings (.json: denoiser, diffusion, training)")
+    parser.add_argument("--validation", type=Path, help="validation split (.npz)")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--minutes", type=float, help="stop, with a checkpoint, after this long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--label", default="trained")
+    parser.add_argument("--dataset", default="{}", help="JSON of the data set's version and digest")
+    options = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
+    result = train_on_arrays(
+        ResidentNotes.load(options.arrays),
+        ResidentNotes.load(options.validation) if options.validation else None,
+        ExpressionConfig.from_dict(json.loads(options.config.read_text())),
+        options.out,
+        dataset=json.loads(options.dataset),
+        label=options.label,
+        device=options.device,
+        hooks=Hooks(logged=_print_row),
+        seconds=60.0 * options.minutes if options.minutes else None,
+    )
+    print(f"{result.checkpoint} {result.digest} {result.step} steps {result.seconds:.0f} s")
+
+
+def _print_row(row: Progress) -> None:
+    validation = "" if row.validation_loss is None else f" validation {row.validation_loss:.4f}"
+    print(f"{row.step} loss {row.loss:.4f}{validation} {row.steps_per_sec:.1f} steps/s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

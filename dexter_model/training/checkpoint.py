@@ -1,0 +1,207 @@
+"""Checkpoints: a folder of safetensors and JSON that appears whole or not at all, and never a pickle.
+
+::
+
+    model.safetensors            averaged weights, what everything downstream uses
+    checkpoint.json              format, label, config, statistics, dataset, code_version, seed, step, history
+    training_state.safetensors   what resuming needs beside them; absent from a model that is shipped
+
+Loading checks names before contents and needs no torch, so that a hostile or mistaken file is refused at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_tensors
+from safetensors.numpy import save as tensors_as_bytes
+
+from dexter_model.digests import json_digest, sha256_bytes
+from dexter_model.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMAT = "dexter-checkpoint-1"
+MODEL, META, TRAINING_STATE = "model.safetensors", "checkpoint.json", "training_state.safetensors"
+_STEP = re.compile(r"step_(\d{8,})")
+_PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy"}
+_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and above; the zip that torch.save writes
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded checkpoint: float32 weights by name, ``meta`` the whole of checkpoint.json, ``digest`` of both files."""
+
+    path: Path
+    config: dict[str, Any]
+    statistics: dict[str, tuple[float, ...]]  # mean, std: a number a codec column
+    state: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    digest: str
+
+    @property
+    def label(self) -> str:
+        """The name that stands beside everything made with it."""
+        return str(self.meta["label"])
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    """Where the checkpoint after ``step`` steps lies."""
+    return checkpoints / f"step_{step:08d}"
+
+
+def latest_checkpoint(checkpoints: Path) -> Path | None:
+    """The checkpoint of the highest step in a folder of them."""
+    folders = [folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name)]
+    return max(folders, key=lambda folder: int(folder.name[5:]), default=None)
+
+
+def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], training_state: Arrays | None = None) -> str:
+    """Publish a checkpoint as ``folder`` in one rename and return its digest.
+
+    Args:
+        folder: where; a checkpoint that is there already is replaced.
+        state: averaged weights by name.
+        meta: checkpoint.json without ``format``.
+        training_state: what resuming needs, or None for a model to ship.
+    """
+    files = {MODEL: tensors_as_bytes(dict(state)), META: _meta_as_bytes({"format": FORMAT, **meta})}
+    digest = _digest(files)
+    if training_state is not None:
+        files[TRAINING_STATE] = tensors_as_bytes(dict(training_state))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for name, data in files.items():
+            (unfinished / name).write_bytes(data)
+        unfinished.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return digest
+
+
+def prune_checkpoints(checkpoints: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` checkpoints, and what interrupted writers left."""
+    folders = sorted(folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name))
+    for folder in [*folders[:-keep], *checkpoints.glob(".step_*")]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Load a checkpoint folder, or the newest checkpoint of a training's output folder.
+
+    Raises:
+        InputError: a pickle (``unsafe_checkpoint``), or broken or incomplete files (``checkpoint_unreadable``).
+    """
+    path = Path(path)
+    _refuse_pickle(path)
+    folder = path if (path / META).exists() else latest_checkpoint(path / "checkpoints") or path
+    _refuse_pickle(folder / MODEL)
+    try:
+        files = {name: (folder / name).read_bytes() for name in (MODEL, META)}
+    except OSError as error:
+        reason = f"is no checkpoint folder ({error.strerror}: {Path(error.filename).name})"
+        raise _unreadable(path, reason) from None
+    meta = _parsed_meta(folder / META, files[META])
+    state = {
+        name: array.astype(np.float32, copy=False) for name, array in _tensors(folder / MODEL, files[MODEL]).items()
+    }
+    statistics = {name: tuple(map(float, meta["statistics"][name])) for name in ("mean", "std")}
+    return Checkpoint(folder, meta["config"], statistics, state, meta, _digest(files))
+
+
+def load_training_state(folder: Path) -> dict[str, np.ndarray]:
+    """What ``write_checkpoint`` was given to resume from.
+
+    Raises:
+        InputError: there is none (a model made to ship), or it is broken (``checkpoint_unreadable``).
+    """
+    try:
+        return _tensors(folder / TRAINING_STATE, (folder / TRAINING_STATE).read_bytes())
+    except OSError:
+        raise _unreadable(folder, f"holds no {TRAINING_STATE} to resume from") from None
+
+
+def export_checkpoint(source: str | Path, target: Path, label: str) -> str:
+    """Write a checkpoint to ship: half-precision weights, no training state; returns its digest."""
+    checkpoint = load_checkpoint(source)
+    state = {name: array.astype(np.float16) for name, array in checkpoint.state.items()}
+    meta = {name: value for name, value in checkpoint.meta.items() if name != "format"}
+    return write_checkpoint(target, state, meta | {"label": label})
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Give a model (on the CPU or the meta device) a checkpoint's weights.
+
+    Raises:
+        InputError: names or shapes differ from the model's (``checkpoint_unreadable``).
+    """
+    import torch
+
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: value.shape for name, value in checkpoint.state.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        first = f"{wrong[0]} is {found.get(wrong[0], 'missing')}, expected {expected.get(wrong[0], 'nothing')}"
+        raise _unreadable(checkpoint.path, f"{len(wrong)} weights do not fit its settings ({first})")
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in checkpoint.state.items()}, assign=True)
+
+
+def _refuse_pickle(path: Path) -> None:
+    starts = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            starts = file.read(4)
+    if (path.suffix.lower() in _PICKLES and not path.is_dir()) or starts.startswith(_PICKLE_STARTS):
+        reason = "is a pickle, which can run any code when it is loaded"
+        raise InputError(path, reason, "Give a checkpoint folder of safetensors and JSON", "unsafe_checkpoint")
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, np.ndarray]:
+    try:
+        return parse_tensors(data)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise _unreadable(path, f"is no readable safetensors file ({error})") from None
+
+
+def _parsed_meta(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        meta = json.loads(data)
+        if meta["format"] != FORMAT:
+            raise ValueError(f"format {meta['format']!r} is not {FORMAT!r}")
+        mean, std = meta["statistics"]["mean"], meta["statistics"]["std"]
+        if not all(math.isfinite(value) for value in [*mean, *std]) or not min(std) > 0 or len(mean) != len(std):
+            raise ValueError("statistics are not means and positive deviations")
+        if not isinstance(meta["config"], dict) or not isinstance(meta["step"], int) or "label" not in meta:
+            raise ValueError("config, step or label have a wrong type")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(path, f"is no checkpoint description ({type(error).__name__}: {error})") from None
+    return meta
+
+
+def _meta_as_bytes(meta: Mapping[str, Any]) -> bytes:
+    lines = [f"{json.dumps(key)}: {json.dumps(meta[key], sort_keys=True, allow_nan=False)}" for key in sorted(meta)]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    return json_digest({name: sha256_bytes(files[name]) for name in (MODEL, META)})
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(path, reason, "Train again or fetch the checkpoint anew", "checkpoint_unreadable")

@@ -1,0 +1,46 @@
+"""Settings of the training loop that all systems share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dexter_model.errors import InputError
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How weights are fitted, whatever they are of; steps count batches."""
+
+    steps: int = 100_000
+    learning_rate: float = 5e-5
+    warmup_steps: int = 0  # the learning rate rises linearly over these
+    ema_decay: float = 0.999
+    gradient_clip: float = 1.0
+    seed: int = 13
+    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, the weights stay float32
+    threads: int = 2  # CPU threads of a worker; the order of sums depends on it, so it is part of the recipe
+    log_every: int = 50
+    validate_every: int = 1000
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "threads", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints")
+        for name in counts:
+            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        require(0.0 <= self.ema_decay < 1.0, "training.ema_decay", self.ema_decay, "in [0, 1)")
+        require(self.learning_rate > 0.0, "training.learning_rate", self.learning_rate, "above 0")
+        require(self.gradient_clip > 0.0, "training.gradient_clip", self.gradient_clip, "above 0")
+        known = self.precision in ("float32", "bfloat16")
+        require(known, "training.precision", self.precision, "float32 or bfloat16")
+
+
+def require(true: bool, name: str, value: object, allowed: str) -> None:
+    """Refuse a setting unless ``true``.
+
+    Raises:
+        InputError: the value is not what is ``allowed`` (``config_invalid``).
+    """
+    if not true:
+        raise InputError(name, f"{value} is not allowed", f"Choose a value {allowed}", "config_invalid")
