@@ -139,7 +139,7 @@ def plan(folders: Iterable[RenderFolder], known: set[PieceKey]) -> tuple[list[Pi
     """A job a piece, in order of corpus and key, and the renders of pieces that the data set does not have."""
     of_piece: dict[PieceKey, list[Render]] = defaultdict(list)
     for folder in folders:
-        for render in folder.renders:
+        for render in filter(lambda render: render.piece, folder.renders):
             of_piece[render.corpus, render.piece].append(render)
     jobs = [PieceJob(*piece, tuple(of_piece[piece])) for piece in sorted(of_piece) if piece in known]
     reason = "its piece is not in the data set"

@@ -69,7 +69,7 @@ def reference_codec(piece: Piece, system: str) -> np.ndarray:
     tempo = float(60.0 / np.mean(humans.codec[..., 0][humans.counts]))
     if system == DEADPAN:
         return deadpan.perform(piece.score, tempo)
-    return kth.perform(piece.score, kth.Pianist(), tempo)
+    return kth.perform(piece.score, kth.Pianist(RULES, noise=0), tempo)
 
 
 def contests(piece: Piece, performed: Sequence[tuple[Render, Played]]) -> Iterator[Contest]:

@@ -30,7 +30,7 @@ ALIGNMENT_SEC = 900.0  # the matcher takes about 8 ms a note, and more for long 
 
 @dataclass(frozen=True)
 class Render:
-    """One render of a piece; ``codec`` is None when there is only the MIDI file."""
+    """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is."""
 
     system: str
     name: str
@@ -53,7 +53,7 @@ class RenderFolder:
 
 
 def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
-    """Read a folder written by ``dexter render``; renders that belong to no piece of a data set are left out.
+    """Read a folder written by ``dexter render``.
 
     Args:
         folder: with ``renders.json`` in it.
@@ -70,7 +70,7 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r} is not {FORMAT!r}")
         system = system or folder.resolve().name
-        renders = tuple(_render(system, folder, row) for row in content["renders"] if row["corpus"] and row["piece"])
+        renders = tuple(_render(system, folder, row) for row in content["renders"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"not a folder of renders ({type(error).__name__}: {error})"
         raise InputError(listing, reason, "Give a folder that `dexter render` wrote", "renders_unreadable") from error
@@ -82,7 +82,8 @@ def _render(system: str, folder: Path, row: dict[str, Any]) -> Render:
     codec = _inside(folder, row["codec"]) if row.get("codec") else None
     present = codec if codec and codec.is_file() else None
     midi = _inside(folder, row["midi"])
-    return Render(system, str(row["name"]), row["corpus"], row["piece"], int(row["sample"] or 0), midi, present)
+    corpus, piece = row.get("corpus") or "", row.get("piece") or ""
+    return Render(system, str(row["name"]), str(corpus), str(piece), int(row.get("sample") or 0), midi, present)
 
 
 def _inside(folder: Path, relative: str) -> Path:

@@ -1,0 +1,131 @@
+"""The page: what was gathered, put into one HTML file that needs nothing but a browser.
+
+Everything is embedded (images and sounds as data URIs, styles inline, no script), and the page says so to the browser
+with a content security policy, so that it cannot ask for anything even by mistake. Texts from files (titles, reasons)
+are escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from dexter_model.metrics.curves import FEATURES
+from dexter_model.metrics.measures import TEMPO_VELOCITY
+
+NEAR_ZERO_TOLD = 0.01  # share of denominators near zero from which a deviation is marked
+MEASURES = (
+    ("correlation", "Correlation", "Pearson, note by note (curves: onset by onset). Higher is better; 1 is perfect."),
+    ("mean_absolute_error", "Mean absolute error", "In the unit of the feature. Lower is better."),
+    ("deviation", "Deviation", "Mean of (render − human) / human, capped at ±5; in brackets of absolute values."),
+    (
+        "kl",
+        "KL divergence",
+        "Of the distributions of values at 300 points. Lower is better; 0 is the same distribution.",
+    ),
+)
+
+
+def render_page(contents: Mapping[str, Any]) -> str:
+    """The HTML of a report.
+
+    Args:
+        contents: as ``tasks.report`` gathers them; parts that are missing are None or empty.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "duration": duration, "short": short}
+    return environment.get_template("report.html.j2").render(contents)
+
+
+def number(value: float | int | None, digits: int = 2) -> str:
+    """A number for people: thousands separated, a true minus, a dash for none."""
+    if value is None:
+        return "–"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    if not any(digit in text for digit in "123456789"):
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def short(digest: str | None) -> str:
+    """The beginning of a digest, enough to compare by eye."""
+    return (digest or "–")[:12]
+
+
+def metric_tables(table: Mapping[str, Any], space: bool = False) -> list[dict[str, Any]]:
+    """An evaluation table as people read it: one table a measure, a row a feature, a column a system.
+
+    Args:
+        table: of ``evaluation.json``.
+        space: the measures against the ground-truth space instead of those against each human.
+    """
+    prefix = "space_" if space else ""
+    known = {(row["measure"], row["feature"], row["system"]): row for row in table["rows"]}
+    tables = []
+    for measure, label, note in MEASURES:
+        rows = []
+        for feature in FEATURES:
+            cells = [_cell(known, prefix + measure, feature.name, system) for system in table["systems"]]
+            if any(cell["text"] != "–" for cell in cells):
+                unit = f" ({feature.unit})" if measure == "mean_absolute_error" else ""
+                rows.append({"label": feature.label + unit, "cells": cells})
+        tables.append({"label": label, "note": note, "rows": rows})
+    return [t for t in tables if t["rows"]] + ([] if space else _joint(table, known))
+
+
+def _joint(table: Mapping[str, Any], known: Mapping[tuple[str, str, str], Any]) -> list[dict[str, Any]]:
+    rows = [
+        {"label": label, "cells": [_cell(known, measure, TEMPO_VELOCITY, system) for system in table["systems"]]}
+        for measure, label in (("loss", "Loss (lower is better)"), ("correlation", "Sum of correlations"))
+    ]
+    note = (
+        "L1 of the tempo curves (beats/min) plus L1 of the velocity curves (MIDI velocity); sum of their correlations."
+    )
+    return [{"label": "Tempo and velocity together", "note": note, "rows": rows}]
+
+
+def _cell(known: Mapping[tuple[str, str, str], Any], measure: str, feature: str, system: str) -> dict[str, str]:
+    """The text of a cell, its interval, and what must be said beside it."""
+    row = known.get((measure, feature, system))
+    if row is None:
+        return {"text": "–", "interval": "", "remark": ""}
+    if row["mean"] is None:
+        return {"text": "undefined", "interval": row["why"], "remark": ""}
+    text = number(row["mean"])
+    interval = f"{number(row['low'])} … {number(row['high'])}" if row["low"] is not None else "one piece"
+    remarks = []
+    if measure.endswith("deviation"):
+        absolute = known.get((measure.replace("deviation", "absolute_deviation"), feature, system))
+        text += f" ({number(absolute['mean'])})" if absolute else ""
+        if (row["near_zero"] or 0) > NEAR_ZERO_TOLD:
+            remarks.append(f"{row['near_zero']:.0%} of denominators near zero")
+    if row["undefined"]:
+        remarks.append(f"{row['undefined']} of {row['comparisons']} undefined ({row['why']})")
+    return {"text": text, "interval": interval, "remark": "; ".join(remarks)}
+
+
+def icon() -> str:
+    """The page's icon as a data URI, so that the browser asks for none."""
+    path = '<path d="M1 7V2h2v5zm4 0V1h2v6z" fill="#c2410c"/>'
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">{path}</svg>'
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}"

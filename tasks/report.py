@@ -1,0 +1,150 @@
+"""One unit of work: what the stages left behind in, one HTML file out.
+
+Every part is optional: it is a report of what there is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dexter_model.dataset.store import DatasetVersion, open_version
+from dexter_model.digests import code_version, write_atomically
+from dexter_model.errors import InputError
+from dexter_model.metrics.renders import Render
+from dexter_model.reading.sandbox import Sandbox
+from dexter_model.report import audio
+from dexter_model.report.examples import Example, choose, piece_example, score_example
+from dexter_model.report.html import icon, render_page
+from dexter_model.report.sections import (
+    data_section,
+    evaluation_section,
+    provenance,
+    stage_rows,
+    tiles,
+    training_section,
+)
+from dexter_model.training.checkpoint import load_checkpoint
+from tasks.evaluate import EVALUATION, read_folders
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.piece import Piece
+
+REPORT = "report.html"
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Where a report's parts are; None or empty for those there are not.
+
+    ``stages`` are records of what ran: ``name``, ``seconds``, and whatever else is worth telling, in it or in a
+    ``result`` of it.
+    """
+
+    store_url: str | None = None
+    version: str | None = None
+    checkpoint: str | Path | None = None
+    renders: Sequence[str | Path] = ()
+    evaluation: str | Path | None = None
+    stages: Sequence[Mapping[str, Any]] = ()
+    title: str = "DExter: corpora in, evaluated performances out"
+
+
+def write_report(inputs: ReportInputs, out: str | Path) -> Path:
+    """Write the report.
+
+    Args:
+        inputs: where the parts are.
+        out: the file, or a folder to put ``report.html`` into.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: a part that was given cannot be read.
+    """
+    data = open_version(inputs.store_url, inputs.version) if inputs.store_url else None
+    evaluation = _read_evaluation(Path(inputs.evaluation)) if inputs.evaluation else None
+    checkpoint = _read_checkpoint(inputs.checkpoint) if inputs.checkpoint else None
+    section = data_section(data) if data else None
+    examples = _examples(inputs.renders, data)
+    contents = {
+        "title": inputs.title,
+        "lead": _lead(data, evaluation, examples),
+        "icon": icon(),
+        "banners": _banners(evaluation),
+        "tiles": tiles(section, len(data.performances) if data else 0, evaluation),
+        "stages": stage_rows(inputs.stages),
+        "provenance": provenance(code_version(), data, checkpoint, evaluation),
+        "data": section,
+        "training": training_section(checkpoint["meta"]) if checkpoint else None,
+        "evaluation": evaluation_section(evaluation) if evaluation else None,
+        "examples": examples,
+        "silent": audio.why_silent(),
+    }
+    path = Path(out) if Path(out).suffix == ".html" else Path(out) / REPORT
+    write_atomically(path, render_page(contents).encode())
+    return path
+
+
+def _read_evaluation(folder: Path) -> dict[str, Any]:
+    path = folder / EVALUATION
+    try:
+        content = json.loads(path.read_bytes())
+        assert isinstance(content["tables"], list)
+        return content
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        reason = f"not an evaluation ({type(error).__name__})"
+        raise InputError(path, reason, "Give a folder that `dexter evaluate` wrote", "evaluation_unreadable") from error
+
+
+def _read_checkpoint(folder: str | Path) -> dict[str, Any]:
+    checkpoint = load_checkpoint(Path(folder))
+    return {"meta": checkpoint.meta, "digest": checkpoint.digest}
+
+
+def _examples(folders: Sequence[str | Path], data: DatasetVersion | None) -> list[Example]:
+    renders = [render for folder in read_folders(folders) for render in folder.renders]
+    with Sandbox() as sandbox:
+        made = [_example(of_score, data, sandbox) for of_score in choose(renders, EXAMPLES)]
+    return [example for example in made if example]
+
+
+def _example(renders: list[Render], data: DatasetVersion | None, sandbox: Sandbox) -> Example | None:
+    """Figures of one score's renders; None when a file of theirs is damaged, which evaluation tells."""
+    sounds = not audio.why_silent()
+    try:
+        piece = _piece(renders[0], data)
+        if piece is None:
+            return score_example(renders, sandbox, sounds=sounds)
+        return piece_example(piece, renders, sandbox, sounds=sounds)
+    except InputError:
+        return None
+
+
+def _piece(render: Render, data: DatasetVersion | None) -> Piece | None:
+    known = data is not None and (render.corpus, render.piece) in set(
+        data.catalogue.select("corpus", "key").iter_rows()
+    )
+    return data.piece(render.corpus, render.piece) if data and known else None
+
+
+def _lead(data: DatasetVersion | None, evaluation: Mapping[str, Any] | None, examples: list[Example]) -> str:
+    parts = []
+    if data:
+        parts.append(f"data set {data.id}")
+    if evaluation:
+        names = ", ".join(system["name"] for system in evaluation["systems"])
+        parts.append(f"renders ({names}) against human performances")
+    if examples:
+        parts.append("some of them to look at and to hear" if not audio.why_silent() else "some of them to look at")
+    return f"{'; '.join(parts)}.".capitalize() if parts else "Nothing but what ran."
+
+
+def _banners(evaluation: Mapping[str, Any] | None) -> list[str]:
+    synthetic = [table["heading"] for table in evaluation["tables"] if table["synthetic"]] if evaluation else []
+    return [f"{heading[0].upper()}{heading[1:]}." for heading in synthetic]
