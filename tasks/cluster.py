@@ -1,7 +1,7 @@
 """Ray when there is work to spread, this process when there is not: one way to fan jobs out over warm workers.
 
-A worker is an object with a ``run(job)`` method that holds what is expensive to make (imports, a model, a child process).
-Starting Ray takes some ten seconds, so it happens at the first fan-out, once a process, and all stages share it.
+A worker is an object with a ``run(job)`` method that holds what is expensive to make (imports, a model, a child
+process). Starting Ray takes some ten seconds, so it happens at the first fan-out, once a process, for all stages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class WorkerDied:
 
 
 def ray_session(workers: int) -> Any:
-    """The ``ray`` module, connected: to the cluster at ``RAY_ADDRESS``, else to one of this machine that is started now.
+    """The ``ray`` module, connected: to the cluster at ``RAY_ADDRESS``, else to one on this machine, started now.
 
     Args:
         workers: CPUs a cluster of this machine is started with, if those are more than it has.
@@ -49,7 +49,7 @@ def ray_session(workers: int) -> Any:
 
     if ray.is_initialized():
         return ray
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
         ray.init(address="local", num_cpus=max(workers, cpus()), include_dashboard=False, **quiet)
     else:

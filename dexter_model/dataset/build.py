@@ -1,0 +1,230 @@
+"""Writing a data set: shards grow on a branch that nobody reads, and one atomic step publishes them as a version.
+
+A shard's name is the digest of what goes into it, so a build that was killed finds the shards it had finished and goes
+on with the others. Workers write chunks into forks of the branch; the one process that holds the build commits them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import icechunk
+import numpy as np
+import polars as pl
+import zarr
+
+from dexter_model.dataset.packing import TABLES, Row, describe, pack, quarantine_rows
+from dexter_model.dataset.piece import ENCODER, Piece, Quarantined
+from dexter_model.dataset.repository import BUILD, FORMAT, MAIN, create_repository, local_folder, open_repository
+from dexter_model.dataset.splits import split_of_works
+from dexter_model.dataset.store import DatasetVersion, current_version, read_array, root_group
+from dexter_model.digests import json_digest
+from dexter_model.errors import InputError
+
+Tables = dict[str, list[Row]]
+Place = tuple[str, str]  # corpus and key of a piece
+ALIVE = 0.5  # a shard less of which is in use is written anew
+
+
+class Build:
+    """A build under way; ``building`` makes it. Only one at a time commits to a store."""
+
+    def __init__(self, url: str, repository: icechunk.Repository) -> None:
+        self.url = url
+        self.repository = repository
+        self.current: DatasetVersion | None = current_version(repository, url)
+        self._main = repository.lookup_branch(MAIN)
+        self._tag_current()
+        self._resume_or_start()
+
+    def finished_shards(self) -> set[str]:
+        """Names of the shards on the build branch: of the current version, and finished by a build that was killed."""
+        root = root_group(self.repository, BUILD)
+        return _shards(root) if root is not None else set()
+
+    def commit(self, fork: icechunk.ForkSession, shard: str) -> None:
+        """Keep a shard that a worker wrote.
+
+        Raises:
+            InputError: another build committed meanwhile (``store_busy``).
+        """
+        session = self.repository.writable_session(BUILD)
+        session.merge(fork)
+        self._commit(session, f"shard {shard}")
+
+    def manifest(self, shard: str) -> Tables:
+        """The table rows of a finished shard."""
+        root = root_group(self.repository, BUILD)
+        assert root is not None
+        return json.loads(read_array(root, f"shards/{shard}/manifest").tobytes())
+
+    def carry_over(self, pieces: set[Place]) -> Tables:
+        """The table rows of pieces that stay as they are; out of shards that are mostly dead they move to new ones."""
+        if self.current is None:
+            return gathered([])
+        rows = _rows_of(self.current, pieces)
+        thin = self.current.thin_shards(rows["catalogue"], ALIVE)
+        moving = {(row["corpus"], row["key"]) for row in rows["catalogue"] if row["shard"] in thin}
+        if not moving:
+            return rows
+        moved = _rows_of(self.current, moving)
+        shard = shard_name(row["digest"] for row in moved["catalogue"])
+        if shard not in self.finished_shards():
+            kept = [self.current.piece(*place) for place in sorted(moving)]
+            quarantined = [Quarantined(**row) for row in moved["quarantine"]]
+            self.commit(write_shard(self.url, shard, kept, quarantined, moved["sources"]), shard)
+        return gathered([_rows_of(self.current, pieces - moving), self.manifest(shard)])
+
+    def publish(self, tables: Tables) -> DatasetVersion:
+        """Make a version of table rows whose shards are finished; readers see it from one moment to the next.
+
+        Nothing is published when the content is that of the current version.
+
+        Raises:
+            InputError: another build published meanwhile (``store_busy``).
+        """
+        frames = _finish(tables)
+        digest = content_digest(frames)
+        if self.current is not None and self.current.digest == digest and not _sources_differ(self.current, frames):
+            return self.current
+        session = self.repository.writable_session(BUILD)
+        root = zarr.open_group(session.store, mode="a")
+        for dead in _shards(root) - set(frames["catalogue"]["shard"]):
+            del root[f"shards/{dead}"]
+        for name, frame in frames.items():
+            _write_table(root, name, frame)
+        version = f"v{1 + max((int(tag[1:]) for tag in self.repository.list_tags()), default=0)}"
+        attributes: dict[str, Any] = {"format": FORMAT, "version": version, "digest": digest, "encoder": ENCODER}
+        root.attrs.update(attributes)
+        snapshot = self._commit(session, f"version {version}")
+        try:
+            self.repository.reset_branch(MAIN, snapshot, from_snapshot_id=self._main)
+        except icechunk.IcechunkError as error:
+            raise _busy(self.url) from error
+        self.repository.create_tag(version, snapshot)
+        published = current_version(self.repository, self.url)
+        assert published is not None
+        return published
+
+    def _commit(self, session: icechunk.Session, message: str) -> str:
+        try:
+            return session.commit(message)
+        except icechunk.ConflictError as error:
+            raise _busy(self.url) from error
+
+    def _tag_current(self) -> None:
+        # A build killed between publishing and tagging leaves this to the next one.
+        if self.current is not None and self.current.id not in self.repository.list_tags():
+            self.repository.create_tag(self.current.id, self._main)
+
+    def _resume_or_start(self) -> None:
+        """Go on with the build branch if it grew from the current version, else begin it there."""
+        if BUILD not in self.repository.list_branches():
+            self.repository.create_branch(BUILD, self._main)
+        elif all(snapshot.id != self._main for snapshot in self.repository.ancestry(branch=BUILD)):
+            self.repository.reset_branch(BUILD, self._main)
+
+
+@contextlib.contextmanager
+def building(url: str) -> Iterator[Build]:
+    """Begin or resume the build of a store.
+
+    In a folder a lock file keeps a second build out (the kernel frees it when a build dies); on S3 the second one to
+    commit is told.
+
+    Raises:
+        InputError: another build is at work (``store_busy``), or the URL is no place for a store.
+    """
+    folder = local_folder(url)
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / "build.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _busy(url) from None
+        create_repository(url)
+        yield Build(url, open_repository(url))
+
+
+def shard_name(results: Iterable[str]) -> str:
+    """Name of the shard that holds the pieces with these result digests."""
+    return json_digest(sorted(results))[:20]
+
+
+def write_shard(
+    url: str, shard: str, pieces: Sequence[Piece], quarantined: Sequence[Quarantined], sources: Sequence[Row]
+) -> icechunk.ForkSession:
+    """Write a shard's arrays and table rows into a fork of the build branch; ``Build.commit`` makes them last.
+
+    Safe in any process at the same time as others: it only adds chunks, which nothing refers to yet.
+    """
+    fork = open_repository(url).writable_session(BUILD).fork()
+    group = zarr.open_group(fork.store, mode="a").require_group("shards").create_group(shard)
+    rows = describe(pieces, shard) | {"quarantine": quarantine_rows(quarantined), "sources": list(sources)}
+    manifest = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+    for name, array in (pack(pieces) | {"manifest": manifest}).items():
+        group.create_array(name, data=array, chunks=tuple(max(1, length) for length in array.shape))
+    return fork
+
+
+def gathered(parts: Iterable[Tables]) -> Tables:
+    """Table rows of several parts of a version together."""
+    parts = list(parts)
+    return {name: [row for part in parts for row in part[name]] for name in TABLES}
+
+
+def _rows_of(version: DatasetVersion, pieces: set[Place]) -> Tables:
+    """The table rows of pieces of a version."""
+    keys = {name: "piece" if "piece" in columns else "key" for name, columns in TABLES.items()}
+    return {
+        name: [row for row in getattr(version, name).iter_rows(named=True) if (row["corpus"], row[key]) in pieces]
+        for name, key in keys.items()
+    }
+
+
+def content_digest(tables: dict[str, pl.DataFrame]) -> str:
+    """Digest of a version's content: independent of shards, of the order of work and of the wording of failures."""
+    pieces = tables["catalogue"].select("corpus", "key", "split", "digest").rows()
+    quarantined = tables["quarantine"].select("corpus", "piece", "performance", "code", "digest").rows()
+    return json_digest({"format": FORMAT, "encoder": ENCODER, "pieces": pieces, "quarantined": quarantined})
+
+
+def _finish(tables: Tables) -> dict[str, pl.DataFrame]:
+    """Rows as sorted tables, with the split of every piece."""
+    splits = split_of_works(row["work"] for row in tables["catalogue"])
+    rows = tables | {"catalogue": [row | {"split": splits[row["work"]]} for row in tables["catalogue"]]}
+    frames = {name: pl.DataFrame(rows[name], schema=schema) for name, schema in TABLES.items()}
+    order = {
+        "catalogue": ["key"],
+        "sources": ["key"],
+        "performances": ["piece", "row"],
+        "quarantine": ["piece", "performance"],
+    }
+    return {name: frame.sort("corpus", *order[name]) for name, frame in frames.items()}
+
+
+def _sources_differ(version: DatasetVersion, tables: dict[str, pl.DataFrame]) -> bool:
+    return not version.sources.equals(tables["sources"])
+
+
+def _shards(root: zarr.Group) -> set[str]:
+    shards: Any = root.get("shards")
+    return set(shards.group_keys()) if shards is not None else set()
+
+
+def _write_table(root: zarr.Group, name: str, table: pl.DataFrame) -> None:
+    file = io.BytesIO()
+    table.write_parquet(file)
+    data = np.frombuffer(file.getvalue(), np.uint8)
+    root.require_group("tables").create_array(name, data=data, chunks=data.shape, overwrite=True)
+
+
+def _busy(url: str) -> InputError:
+    return InputError(url, "another build is writing this store", "Wait until it has finished", "store_busy")

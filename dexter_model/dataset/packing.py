@@ -1,0 +1,148 @@
+"""A shard: the arrays of many pieces laid end to end, so that a data set is tens of arrays and not a hundred thousand.
+
+Arrays along the note axis hold each piece's score once; arrays along the cell axis hold its performances one after
+another, a row a note. What the arrays do not say (names, places, digests, failures) is in tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from dexter_model.dataset.piece import Piece, Quarantined
+from dexter_model.notes import CODEC_COLUMNS, SCORE_NOTE
+
+Row = dict[str, Any]
+CELL_ARRAYS = ("performance", "matched", "named", "keydown_articulation")
+CATALOGUE: dict[str, type] = {
+    "corpus": str,
+    "key": str,
+    "work": str,
+    "composer": str,
+    "title": str,
+    "split": str,
+    "notes": int,
+    "performances": int,
+    "synthetic": bool,  # whether any performance is
+    "score_digest": str,
+    "digest": str,  # of every array and attribute of the piece
+    "shard": str,
+    "note_start": int,
+    "cell_start": int,
+}
+PERFORMANCES: dict[str, type] = {
+    "corpus": str,
+    "piece": str,
+    "row": int,  # place on the piece's performance axis
+    "key": str,
+    "performer": str,
+    "synthetic": bool,
+    "named": int,
+    "matched": int,
+    "unknown_ids": int,
+    "tempo_outlier": bool,
+    "mean_tempo": float,
+    "performance_digest": str,
+    "alignment_digest": str,
+}
+QUARANTINE: dict[str, type] = {name: str for name in Quarantined.__dataclass_fields__}
+SOURCES: dict[str, type] = {
+    "corpus": str,
+    "key": str,
+    "result": str,
+    "fingerprint": str,
+}  # of every piece looked at, failed ones too
+TABLES: dict[str, dict[str, type]] = {
+    "catalogue": CATALOGUE,
+    "performances": PERFORMANCES,
+    "quarantine": QUARANTINE,
+    "sources": SOURCES,
+}
+
+
+def pack(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
+    """The arrays of a shard: ``note_id`` (notes, width) uint8, a ``score_*`` array a field, and the cell arrays."""
+    notes = np.concatenate([np.zeros(0, SCORE_NOTE), *(piece.score for piece in pieces)])
+    ids = np.char.encode(np.concatenate([np.zeros(0, "U1"), *(piece.note_id for piece in pieces)]), "utf-8")
+    arrays = {"note_id": ids.view(np.uint8).reshape(len(ids), ids.dtype.itemsize)}
+    arrays |= {f"score_{field}": np.ascontiguousarray(notes[field]) for field in SCORE_NOTE.names or ()}
+    arrays["performance"] = _cells([p.performance for p in pieces], (0, len(CODEC_COLUMNS)), np.float32)
+    arrays["matched"] = _cells([p.matched for p in pieces], (0,), np.bool_)
+    arrays["named"] = _cells([p.named for p in pieces], (0,), np.bool_)
+    arrays["keydown_articulation"] = _cells([p.keydown_articulation for p in pieces], (0,), np.float32)
+    return arrays
+
+
+def _cells(blocks: Iterable[np.ndarray], empty: tuple[int, ...], kind: type) -> np.ndarray:
+    """(P, n, ...) blocks end to end as (cells, ...)."""
+    flat: list[np.ndarray] = [block.reshape(-1, *empty[1:]).astype(kind, copy=False) for block in blocks]
+    return np.concatenate([np.zeros(empty, kind), *flat])
+
+
+def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) -> Piece:
+    """The piece of a catalogue row, from its shard's arrays; ``performances`` are its rows of that table, in order."""
+    n, P = row["notes"], row["performances"]
+    notes = slice(row["note_start"], row["note_start"] + n)
+    cells = slice(row["cell_start"], row["cell_start"] + n * P)
+    score = np.empty(n, SCORE_NOTE)
+    for field in SCORE_NOTE.names or ():
+        score[field] = arrays[f"score_{field}"][notes]
+    ids = np.ascontiguousarray(arrays["note_id"][notes])
+    blocks: dict[str, Any] = {name: arrays[name][cells] for name in CELL_ARRAYS}
+    return Piece(
+        **{name: row[name] for name in ("corpus", "key", "work", "composer", "title", "score_digest")},
+        note_id=np.char.decode(ids.view(f"S{ids.shape[1]}").reshape(n), "utf-8"),
+        score=score,
+        **{name: block.reshape(P, n, *block.shape[1:]) for name, block in blocks.items()},
+        performances=[{name: p[name] for name in PERFORMANCE_ATTRIBUTES} for p in performances],
+    )
+
+
+PERFORMANCE_ATTRIBUTES = (
+    "key",
+    "performer",
+    "synthetic",
+    "performance_digest",
+    "alignment_digest",
+    "unknown_ids",
+    "tempo_outlier",
+    "mean_tempo",
+)
+
+
+def describe(pieces: Sequence[Piece], shard: str) -> dict[str, list[Row]]:
+    """The rows of the catalogue and of the performances for the pieces of a shard, in the order they are packed."""
+    catalogue: list[Row] = []
+    performances: list[Row] = []
+    note_start = cell_start = 0
+    for piece in pieces:
+        P, n = piece.matched.shape
+        catalogue.append(
+            {
+                **{name: getattr(piece, name) for name in ("corpus", "key", "work", "composer", "title")},
+                "split": "",  # known when all works of the version are
+                "notes": n,
+                "performances": P,
+                "synthetic": any(performance["synthetic"] for performance in piece.performances),
+                "score_digest": piece.score_digest,
+                "digest": piece.digest(),
+                "shard": shard,
+                "note_start": note_start,
+                "cell_start": cell_start,
+            }
+        )
+        for index, attributes in enumerate(piece.performances):
+            counts = {"named": int(piece.named[index].sum()), "matched": int(piece.matched[index].sum())}
+            names = {"corpus": piece.corpus, "piece": piece.key, "row": index}
+            performances.append({**names, **attributes, **counts})
+        note_start += n
+        cell_start += P * n
+    return {"catalogue": catalogue, "performances": performances}
+
+
+def quarantine_rows(quarantined: Iterable[Quarantined]) -> list[Row]:
+    """Rows of the quarantine table."""
+    return [asdict(item) for item in quarantined]

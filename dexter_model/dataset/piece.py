@@ -1,0 +1,253 @@
+"""A piece as a dense tensor: one score and a block of performances over its notes; made from a corpus's files.
+
+Nearly all performances of a piece name exactly the same score notes, so a rectangle with masks wastes almost nothing,
+and turns windows, pairs, mixups and ground-truth spaces into index expressions. What a performance lacks is filled as
+the codec fills it and marked in ``matched`` and ``named``.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dexter_model.codec.performance_codec import EncodedPerformance, encode
+from dexter_model.corpora.sources import PerformanceSource, PieceSource
+from dexter_model.digests import array_digest, file_digest, json_digest
+from dexter_model.errors import InputError
+from dexter_model.notes import Alignment, Performance, Score
+from dexter_model.reading.alignment import load_alignment, needs_unfolding
+from dexter_model.reading.match import load_match
+from dexter_model.reading.midi import load_midi
+
+if TYPE_CHECKING:
+    from dexter_model.reading.sandbox import Sandbox
+
+ENCODER = {"name": "performance_codec", "version": 1, "parameters": {}}  # raise the version when results change
+_PACKAGE = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One score and its performances, aligned (n notes, P performances).
+
+    Attributes:
+        note_id: (n,) score note ids, in score order (onset, then pitch).
+        score: (n,) SCORE_NOTE.
+        performance: (P, n, 5) float32 performance codec, columns as ``CODEC_COLUMNS``.
+        matched: (P, n) whether the note was played; the codec is padded where it was not.
+        named: (P, n) whether the performance's alignment mentions the note at all; exclude the others from measures.
+        keydown_articulation: (P, n) float32 the fourth codec column computed from key-down durations.
+        performances: a row each: key, performer, synthetic, performance_digest, alignment_digest, unknown_ids,
+            tempo_outlier, mean_tempo (beats a minute).
+        score_digest: sha-256 of the score's file.
+    """
+
+    corpus: str
+    key: str
+    work: str
+    composer: str
+    title: str
+    score_digest: str
+    note_id: np.ndarray
+    score: np.ndarray
+    performance: np.ndarray
+    matched: np.ndarray
+    named: np.ndarray
+    keydown_articulation: np.ndarray
+    performances: list[dict[str, Any]]
+
+    def digest(self) -> str:
+        """Digest of everything the piece holds: every array and every attribute."""
+        names = [self.corpus, self.key, self.work, self.composer, self.title, self.score_digest]
+        blocks = (self.score, self.performance, self.matched, self.named, self.keydown_articulation)
+        return json_digest([names, list(map(str, self.note_id)), array_digest(*blocks), self.performances])
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A performance that is not in the data set, and why; ``digest`` is that of the file at fault."""
+
+    corpus: str
+    piece: str
+    performance: str
+    code: str
+    reason: str
+    remedy: str
+    digest: str
+    traceback: str
+
+
+def encode_piece(source: PieceSource, sandbox: Sandbox) -> tuple[Piece | None, list[Quarantined]]:
+    """Read and encode a piece; whatever fails is quarantined and the rest goes on.
+
+    Args:
+        source: the piece's files; a missing score or alignment quarantines the performances that need it.
+        sandbox: the child process that parses the files, which nobody trusts.
+
+    Returns:
+        The piece, or None when no performance is left, and what was quarantined, in the order of the source.
+    """
+    scores = _Scores(source, sandbox)
+    kept: list[tuple[PerformanceSource, EncodedPerformance, Score]] = []
+    quarantined = []
+    for performance in source.performances:
+        try:
+            performed, alignment = _read(source, performance, sandbox)
+            score = scores.load(unfold=needs_unfolding(alignment))
+            kept.append((performance, encode(score, performed, alignment, performance.performance), score))
+        except Exception as error:
+            quarantined.append(_quarantine(source, performance, error))
+    majority = _majority_score([score for _, _, score in kept])
+    quarantined += [_quarantine(source, p, _folded_otherwise(p)) for p, _, score in kept if score is not majority]
+    return _stack(source, majority, [(p, e) for p, e, score in kept if score is majority]), quarantined
+
+
+def read_performance(performance: str, alignment: str | None) -> tuple[Performance, Alignment]:
+    """A performance and its alignment to the score.
+
+    A match file holds both; given as the alignment of a MIDI file it takes the MIDI file's place too, since its ids are
+    those of its own notes.
+
+    Raises:
+        InputError: a file cannot be read, or the alignment is missing (``missing_alignment``).
+    """
+    for path in (alignment, performance):
+        if path is not None and path.endswith(".match"):
+            return load_match(path)
+    if alignment is None:
+        remedy = "Add its note_alignment.tsv or match file"
+        raise InputError(performance, "has no alignment to the score", remedy, "missing_alignment")
+    return load_midi(performance), load_alignment(alignment)
+
+
+class _Scores:
+    """The piece's score, folded or unfolded, parsed at most once each; a failure is remembered too."""
+
+    def __init__(self, source: PieceSource, sandbox: Sandbox) -> None:
+        self.path = source.score
+        self.sandbox = sandbox
+        self.known: dict[bool, Score | InputError] = {}
+
+    def load(self, *, unfold: bool) -> Score:
+        assert self.path is not None, "checked when the performance was read"
+        if unfold not in self.known:
+            try:
+                self.known[unfold] = self.sandbox.call(_load_score, self.path, unfold)
+            except InputError as error:
+                self.known[unfold] = error
+        score = self.known[unfold]
+        if isinstance(score, InputError):
+            raise score
+        return score
+
+
+def _load_score(path: str, unfold: bool) -> Score:
+    from dexter_model.reading.score import load_score  # partitura takes seconds to import: the sandbox alone pays them
+
+    return load_score(path, unfold=unfold)
+
+
+def _read(source: PieceSource, performance: PerformanceSource, sandbox: Sandbox) -> tuple[Performance, Alignment]:
+    if source.score is None:
+        remedy = "Add the piece's score beside it"
+        raise InputError(performance.performance, "its piece has no score", remedy, "missing_score")
+    return sandbox.call(read_performance, performance.performance, performance.alignment)
+
+
+def _majority_score(scores: Sequence[Score]) -> Score | None:
+    """The score that most performances were aligned to: note ids of a folded and an unfolded one do not mix."""
+    return max(scores, key=lambda score: sum(other is score for other in scores), default=None)
+
+
+def _folded_otherwise(performance: PerformanceSource) -> InputError:
+    reason = "its alignment unfolds the repeats otherwise than most performances of the piece"
+    return InputError(performance.performance, reason, "Align it to the same form of the score", "unfolding_differs")
+
+
+def _quarantine(source: PieceSource, performance: PerformanceSource, error: Exception) -> Quarantined:
+    if isinstance(error, InputError):
+        code, reason, remedy, path = error.code, error.reason, error.remedy, error.path
+    elif isinstance(error, OSError):
+        code, reason, remedy, path = "unreadable", str(error.strerror), "Check the file", performance.performance
+    else:
+        code, reason = "encoding_failed", f"{type(error).__name__}: {error}".partition("\n")[0]
+        remedy, path = "Look at the traceback", performance.performance
+    told = _traceback(error)
+    return Quarantined(source.corpus, source.key, performance.key, code, reason, remedy, digest_or_empty(path), told)
+
+
+def _traceback(error: Exception) -> str:
+    """The traceback, without the folder this code happens to be installed in."""
+    return "".join(traceback.format_exception(error)).replace(f"{_PACKAGE}/", "")
+
+
+def digest_or_empty(path: str | None) -> str:
+    """Digest of a file; empty when there is none or it cannot be read."""
+    try:
+        return file_digest(path) if path else ""
+    except OSError:
+        return ""
+
+
+def _stack(
+    source: PieceSource, score: Score | None, kept: Sequence[tuple[PerformanceSource, EncodedPerformance]]
+) -> Piece | None:
+    """Performances of one score, each with rows of its own, over the union of the notes they name."""
+    if score is None:
+        return None
+    rows = np.unique(np.concatenate([encoded.rows for _, encoded in kept]))
+    blocks = [_spread(encoded, rows, score.notes["onset_beat"][rows]) for _, encoded in kept]
+    codec, keydown, matched, named = (np.stack(block) for block in zip(*blocks, strict=True))
+    return Piece(
+        source.corpus,
+        source.key,
+        source.work,
+        source.composer,
+        source.title,
+        digest_or_empty(source.score),
+        score.note_id[rows],
+        score.notes[rows],
+        codec,
+        matched,
+        named,
+        keydown,
+        [_performance_row(performance, encoded) for performance, encoded in kept],
+    )
+
+
+def _spread(encoded: EncodedPerformance, rows: np.ndarray, onset_beat: np.ndarray) -> tuple[np.ndarray, ...]:
+    """A performance over the piece's rows: codec (n, 5), key-down articulation (n,), matched (n,), named (n,).
+
+    A row it does not name gets what the codec gives a deletion: the beat period of its onset's group or of the last
+    matched group before (of the first one at the start), and the matched means.
+    """
+    places = np.searchsorted(rows, encoded.rows)
+    heard = places[encoded.matched]
+    columns = np.column_stack([encoded.p_codec, encoded.keydown_articulation])
+    filled = np.tile(columns[encoded.matched].mean(axis=0), (len(rows), 1)).astype(np.float32)
+    before = np.searchsorted(onset_beat[heard], onset_beat + 1e-4, side="right") - 1
+    filled[:, 0] = columns[encoded.matched][np.maximum(before, 0), 0]
+    filled[places] = columns
+    matched = np.zeros(len(rows), bool)
+    matched[heard] = True
+    named = np.zeros(len(rows), bool)
+    named[places] = True
+    return filled[:, :5], filled[:, 5], matched, named
+
+
+def _performance_row(source: PerformanceSource, encoded: EncodedPerformance) -> dict[str, Any]:
+    return {
+        "key": source.key,
+        "performer": source.performer,
+        "synthetic": source.synthetic,
+        "performance_digest": digest_or_empty(source.performance),
+        "alignment_digest": digest_or_empty(source.alignment),
+        "unknown_ids": int(encoded.unknown_ids),
+        "tempo_outlier": bool(encoded.tempo_outlier),
+        "mean_tempo": float(60.0 / encoded.p_codec[encoded.matched, 0].mean(dtype=np.float64)),
+    }

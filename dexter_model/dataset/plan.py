@@ -1,0 +1,197 @@
+"""What a build has to do, and why: the sources found now against what the current version was made of.
+
+The key of a piece's result is the digest of everything that decides it (its files, its description, the encoder). A
+piece runs when that differs from what the version holds, or when a failure of it may pass; the reason is told in words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dexter_model.corpora.sources import PerformanceSource, PieceSource
+from dexter_model.dataset.piece import ENCODER
+from dexter_model.digests import file_digest, json_digest
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.store import DatasetVersion
+
+TRANSIENT = frozenset({"parser_timeout", "parser_crash", "unreadable", "worker_died"})  # tried again by the next build
+SHARD_BYTES = 32 << 20  # of sources at most: some 10 MB of arrays
+SHARDS_WANTED = 16  # small corpora are cut too, so that workers share the work and a killed build loses little of it
+_REASONS_TOLD = 3
+Fingerprint = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A piece to encode. ``result`` is the key of its result, ``attempt`` tells a repetition from the first try."""
+
+    source: PieceSource
+    fingerprint: Fingerprint
+    reason: str
+    attempt: str = ""
+
+    @property
+    def result(self) -> str:
+        """Digest of everything that decides the result."""
+        return json_digest(self.fingerprint)
+
+    @property
+    def name(self) -> str:
+        """What names the shard the piece goes into."""
+        return self.result + self.attempt
+
+    def source_row(self) -> dict[str, str]:
+        """Row of the version's table of sources, which the next plan compares with."""
+        told = json.dumps(self.fingerprint, sort_keys=True)
+        return {"corpus": self.source.corpus, "key": self.source.key, "result": self.result, "fingerprint": told}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Pieces to encode, pieces (corpus, key) that stay as they are, and pieces that are gone."""
+
+    runs: tuple[Run, ...]
+    unchanged: tuple[tuple[str, str], ...]
+    removed: tuple[tuple[str, str], ...]
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the version already is what the sources say."""
+        return not self.runs and not self.removed
+
+
+def plan_build(
+    sources: Iterable[PieceSource],
+    version: DatasetVersion | None,
+    *,
+    retry_quarantined: bool = False,
+    verify: bool = False,
+) -> Plan:
+    """Compare sources with a version.
+
+    Args:
+        sources: every piece that the version to build is to hold.
+        version: the current version; None when there is none.
+        retry_quarantined: run pieces with quarantined performances again, whatever the reason was.
+        verify: read every file, instead of trusting size and modification time.
+    """
+    before: dict[tuple[str, str], Fingerprint] = {}
+    failed: dict[tuple[str, str], set[str]] = {}
+    if version is not None:
+        before = {(row[0], row[1]): json.loads(row[3]) for row in version.sources.iter_rows()}
+        for corpus, piece, code in version.quarantine.select("corpus", "piece", "code").iter_rows():
+            failed.setdefault((corpus, piece), set()).add(code)
+    runs, unchanged = [], []
+    found = {(source.corpus, source.key): source for source in sources}
+    for place, source in sorted(found.items()):
+        now = fingerprint(source, verify=verify)
+        reason = reason_to_run(now, before.get(place))
+        retry = None if reason else reason_to_retry(failed.get(place, set()), retry_quarantined=retry_quarantined)
+        if reason:
+            runs.append(Run(source, now, reason))
+        elif retry:
+            assert version is not None
+            runs.append(Run(source, now, retry, attempt=version.id))
+        else:
+            unchanged.append(place)
+    return Plan(tuple(runs), tuple(unchanged), tuple(sorted(before.keys() - found.keys())))
+
+
+def fingerprint(source: PieceSource, *, verify: bool = False) -> Fingerprint:
+    """Everything that decides a piece's result, as a JSON value; a missing file has an empty digest."""
+    return {
+        "encoder": ENCODER,
+        "piece": {name: getattr(source, name) for name in ("corpus", "key", "work", "composer", "title")},
+        "score": _digest(source.score, verify),
+        "performances": {performance.key: _performance(performance, verify) for performance in source.performances},
+    }
+
+
+def _performance(source: PerformanceSource, verify: bool) -> Fingerprint:
+    return {
+        "performance": _digest(source.performance, verify),
+        "alignment": _digest(source.alignment, verify),
+        "described": [source.performer, source.synthetic],
+    }
+
+
+def _digest(path: str | None, verify: bool) -> str:
+    try:
+        return file_digest(path, verify=verify) if path else ""
+    except OSError:
+        return ""
+
+
+def reason_to_run(now: Fingerprint, before: Fingerprint | None) -> str | None:
+    """Why a piece runs, None when nothing about it changed."""
+    if before is None:
+        return "new"
+    if now == before:
+        return None
+    reasons = []
+    if now["encoder"] != before["encoder"]:
+        reasons.append(f"encoder {_encoder(before['encoder'])} became {_encoder(now['encoder'])}")
+    changed = [name for name, value in now["piece"].items() if before["piece"].get(name) != value]
+    reasons += [f"{name} changed" for name in changed]
+    if now["score"] != before["score"]:
+        reasons.append(_change("score", before["score"], now["score"]))
+    for key in sorted(now["performances"].keys() | before["performances"].keys()):
+        reasons += _performance_reasons(key, now["performances"].get(key), before["performances"].get(key))
+    told = reasons[:_REASONS_TOLD]
+    more = [f"and {len(reasons) - len(told)} more"] if len(reasons) > len(told) else []
+    return "; ".join([*told, *more])
+
+
+def _encoder(encoder: Fingerprint) -> str:
+    return f"{encoder['name']} {encoder['version']} {encoder['parameters'] or ''}".strip()
+
+
+def _performance_reasons(key: str, now: Fingerprint | None, before: Fingerprint | None) -> list[str]:
+    if now is None or before is None:
+        return [f"performance {key} {'added' if before is None else 'removed'}"]
+    names = {"performance": f"performance {key}", "alignment": f"alignment of {key}"}
+    reasons = [_change(told, before[name], now[name]) for name, told in names.items() if now[name] != before[name]]
+    return reasons + ([f"description of {key} changed"] if now["described"] != before["described"] else [])
+
+
+def _change(what: str, before: str, now: str) -> str:
+    return f"{what} {'changed' if before and now else 'added' if now else 'removed'}"
+
+
+def reason_to_retry(codes: set[str], *, retry_quarantined: bool) -> str | None:
+    """Why an unchanged piece with quarantined performances is tried again, None when it is not."""
+    passing = sorted(codes if retry_quarantined else codes & TRANSIENT)
+    return f"quarantined before: {', '.join(passing)}" if passing else None
+
+
+def cut_shards(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """Cut runs, in their order, into the shards they are written to.
+
+    The cut depends on the runs and the sizes of their files only, so that a build that goes on after a kill, or with
+    other workers, makes the same shards.
+    """
+    sizes = [_bytes(run.source) for run in runs]
+    target = min(SHARD_BYTES, sum(sizes) / SHARDS_WANTED)
+    shards: list[list[Run]] = []
+    filled = target
+    for run, size in zip(runs, sizes, strict=True):
+        if filled >= target:
+            shards.append([])
+            filled = 0
+        shards[-1].append(run)
+        filled += size
+    return [tuple(shard) for shard in shards]
+
+
+def _bytes(source: PieceSource) -> int:
+    return sum(_size(performance.alignment or performance.performance) for performance in source.performances)
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if Path(path).is_file() else 0

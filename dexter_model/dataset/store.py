@@ -1,0 +1,179 @@
+"""Reading a data set: whole published versions, resident tables, pieces from shards read in one go."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import icechunk
+import numpy as np
+import polars as pl
+import zarr
+
+from dexter_model.dataset.packing import unpack
+from dexter_model.dataset.piece import Piece
+from dexter_model.dataset.repository import FORMAT, MAIN, open_repository
+from dexter_model.errors import InputError
+
+_SHARDS_KEPT = 4  # arrays of the shards used last, for pieces asked for one by one
+
+
+class DatasetVersion:
+    """One version of a data set, which never changes.
+
+    Attributes:
+        url: where the data set is.
+        id: ``v1``, ``v2``, ...
+        digest: digest of the content (every array and attribute of every piece, splits, what is quarantined), whatever
+            the history of the build.
+        encoder: name, version and parameters of what encoded it.
+    """
+
+    def __init__(self, url: str, group: zarr.Group) -> None:
+        self.url = url
+        self.id = str(group.attrs["version"])
+        self.digest = str(group.attrs["digest"])
+        self.encoder: Mapping[str, Any] = dict(group.attrs["encoder"])  # type: ignore[arg-type]
+        self._group = group
+        self._kept: OrderedDict[str, dict[str, np.ndarray]] = OrderedDict()
+
+    @cached_property
+    def catalogue(self) -> pl.DataFrame:
+        """A row a piece, sorted by corpus and key; ``packing.CATALOGUE`` lists the columns."""
+        return self._table("catalogue")
+
+    @cached_property
+    def performances(self) -> pl.DataFrame:
+        """A row a performance, in the order of the pieces; ``packing.PERFORMANCES`` lists the columns."""
+        return self._table("performances")
+
+    @cached_property
+    def quarantine(self) -> pl.DataFrame:
+        """A row a performance that could not be encoded: code, reason, remedy, digest of the file, traceback."""
+        return self._table("quarantine")
+
+    @cached_property
+    def sources(self) -> pl.DataFrame:
+        """A row a piece that was looked at: the digests of its files and of its result."""
+        return self._table("sources")
+
+    def piece(self, corpus: str, key: str) -> Piece:
+        """One piece.
+
+        Raises:
+            InputError: the version has no such piece (``no_piece``).
+        """
+        row = self._rows.get((corpus, key))
+        if row is None:
+            remedy = f"`dexter dataset info {self.url}` lists what it has"
+            raise InputError(self.url, f"version {self.id} has no piece {corpus} {key}", remedy, "no_piece")
+        return self._unpack(self._shard(row["shard"]), row)
+
+    def pieces(self, split: str | None = None) -> Iterator[Piece]:
+        """The pieces of a split (of all splits: None) in the order of the catalogue, each shard read once."""
+        rows = [row for row in self._rows.values() if split in (None, row["split"])]
+        left = Counter(row["shard"] for row in rows)
+        shards: dict[str, dict[str, np.ndarray]] = {}
+        for row in rows:
+            name = row["shard"]
+            if name not in shards:
+                shards[name] = read_shard(self._group, name)
+            yield self._unpack(shards[name], row)
+            left[name] -= 1
+            if not left[name]:
+                del shards[name]
+
+    def thin_shards(self, rows: Iterable[Mapping[str, Any]], alive: float) -> set[str]:
+        """Shards of which these catalogue rows use less than the share ``alive``."""
+        used: Counter[str] = Counter()
+        for row in rows:
+            used[row["shard"]] += row["notes"] * row["performances"]
+        cells = {shard: self._group[f"shards/{shard}/matched"].shape[0] for shard in used}  # type: ignore[union-attr]
+        return {shard for shard in used if used[shard] < alive * cells[shard]}
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(row["corpus"], row["key"]): row for row in self.catalogue.iter_rows(named=True)}
+
+    @cached_property
+    def _performances(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in self.performances.iter_rows(named=True):
+            rows.setdefault((row["corpus"], row["piece"]), []).append(row)
+        return rows
+
+    def _unpack(self, arrays: dict[str, np.ndarray], row: dict[str, Any]) -> Piece:
+        return unpack(arrays, row, self._performances[row["corpus"], row["key"]])
+
+    def _shard(self, name: str) -> dict[str, np.ndarray]:
+        if name not in self._kept:
+            self._kept[name] = read_shard(self._group, name)
+            while len(self._kept) > _SHARDS_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(name)
+        return self._kept[name]
+
+    def _table(self, name: str) -> pl.DataFrame:
+        return pl.read_parquet(io.BytesIO(read_array(self._group, f"tables/{name}").tobytes()))
+
+
+def open_version(url: str, version: str | None = None) -> DatasetVersion:
+    """Open a version of a data set; a build under way does not disturb it.
+
+    Args:
+        url: a folder or ``s3://bucket/prefix``.
+        version: ``v1``, ``v2``, ...; the current one when None.
+
+    Raises:
+        InputError: no data set there (``no_dataset``), or no such version (``no_version``).
+    """
+    repository = open_repository(url)
+    current = current_version(repository, url)
+    if current is None:
+        remedy = "Finish the build with `dexter dataset build`"
+        raise InputError(url, "holds no finished version", remedy, "no_dataset")
+    if version is None or version == current.id:
+        return current
+    if version not in repository.list_tags():
+        known = ", ".join(list_versions(url))
+        raise InputError(url, f"has no version {version}", f"Choose one of {known}", "no_version")
+    return DatasetVersion(url, zarr.open_group(repository.readonly_session(tag=version).store, mode="r"))
+
+
+def current_version(repository: icechunk.Repository, url: str) -> DatasetVersion | None:
+    """The current version of an open repository; None when nothing was published yet."""
+    group = root_group(repository, MAIN)
+    return DatasetVersion(url, group) if group is not None and group.attrs.get("format") == FORMAT else None
+
+
+def list_versions(url: str) -> list[str]:
+    """The versions of a data set, oldest first."""
+    return sorted(open_repository(url).list_tags(), key=lambda tag: int(tag[1:]))
+
+
+def root_group(repository: icechunk.Repository, branch: str) -> zarr.Group | None:
+    """Everything at the tip of a branch, to read; None when nothing was committed yet."""
+    try:
+        return zarr.open_group(repository.readonly_session(branch).store, mode="r")
+    except zarr.errors.GroupNotFoundError:
+        return None
+
+
+def read_array(group: zarr.Group, path: str) -> np.ndarray:
+    """A whole array of a group."""
+    array = group[path]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[...])
+
+
+def read_shard(group: zarr.Group, name: str) -> dict[str, np.ndarray]:
+    """The arrays of a shard by name, fetched at the same time: on S3 each costs a round trip."""
+    shard = group[f"shards/{name}"]
+    assert isinstance(shard, zarr.Group)
+    names = sorted(shard.array_keys())
+    with ThreadPoolExecutor(8) as threads:
+        return dict(zip(names, threads.map(lambda array: read_array(shard, array), names), strict=True))
