@@ -1,4 +1,4 @@
-"""One unit of work: performances in, codec files out; no cluster, for a single file or a small corpus."""
+"""One unit of work: performances in, codecs out, in this process; for single files and small corpora."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dexter_model.codec.files import save_codec
-from dexter_model.codec.performance_codec import EncodedPerformance, encode
+from dexter_model.codec.files import load_codec, save_codec
+from dexter_model.codec.performance_codec import EncodedPerformance, decode, encode
 from dexter_model.corpora.sources import PieceSource
+from dexter_model.dataset.piece import read_performance
 from dexter_model.errors import InputError
-from dexter_model.notes import Alignment, Performance, Score
-from dexter_model.reading.alignment import load_alignment, needs_unfolding
-from dexter_model.reading.match import load_match
-from dexter_model.reading.midi import load_midi
+from dexter_model.notes import Performance
+from dexter_model.reading.alignment import score_as_aligned
 from dexter_model.reading.score import load_score
 
 if TYPE_CHECKING:
@@ -29,46 +28,46 @@ class Encoded:
     quarantined: list[InputError] = field(default_factory=list)
 
 
-def encode_files(sandbox: Sandbox, performance: str, score: str, alignment: str | None) -> EncodedPerformance:
-    """Encode one performance; the files, untrusted, are read in the sandbox.
+def encode_files(sandbox: Sandbox, performance: str, score: str | None, alignment: str | None) -> EncodedPerformance:
+    """Encode one performance; the files, which nobody trusts, are read in the sandbox.
 
     Raises:
         InputError: naming the file that cannot be read, or the alignment that does not fit the score.
     """
+    if score is None:
+        raise InputError(performance, "its piece has no score", "Add the piece's score beside it", "missing_score")
     performed, aligned = sandbox.call(read_performance, performance, alignment)
-    notated: Score = sandbox.call(load_score_for, score, aligned)
+    notated = score_as_aligned(aligned, lambda unfold: sandbox.call(load_score, score, unfold))
     return encode(notated, performed, aligned, performance)
 
 
-def read_performance(performance: str, alignment: str | None) -> tuple[Performance, Alignment]:
-    """A performance and its alignment: a match file holds both, a MIDI file needs an alignment beside it."""
-    if performance.endswith(".match") and alignment is None:
-        return load_match(performance)
-    if alignment is None:
-        remedy = "Name its alignment with --alignment, or give a match file"
-        raise InputError(performance, "has no alignment to the score", remedy, "missing_alignment")
-    performed = load_match(performance)[0] if performance.endswith(".match") else load_midi(performance)
-    return performed, load_match(alignment)[1] if alignment.endswith(".match") else load_alignment(alignment)
-
-
-def load_score_for(score: str, alignment: Alignment) -> Score:
-    """The score as the alignment numbers it: unfolded when its ids carry repeat suffixes."""
-    return load_score(score, unfold=needs_unfolding(alignment))
-
-
 def encode_corpus(sandbox: Sandbox, sources: Iterable[PieceSource], out: Path) -> Encoded:
-    """Encode every performance of a corpus to ``out/<key>.npz``; what fails is quarantined and told at the end."""
+    """Encode every performance of a corpus to ``out/<key>.npz``; what cannot be encoded is quarantined."""
     done = Encoded()
     for source in sources:
         for performance in source.performances:
+            path = out / f"{performance.key}.npz"
             try:
-                if source.score is None:
-                    raise InputError(performance.performance, "its piece has no score", "Add the score", "missing_score")
-                encoded = encode_files(sandbox, performance.performance, source.score, performance.alignment)
+                save_codec(path, encode_files(sandbox, performance.performance, source.score, performance.alignment))
+                done.written.append(path)
             except InputError as error:
                 done.quarantined.append(error)
-                continue
-            path = out / f"{performance.key}.npz"
-            save_codec(path, encoded)
-            done.written.append(path)
     return done
+
+
+def decode_file(sandbox: Sandbox, codec: Path, score: str) -> Performance:
+    """The performance that a codec file describes, its rows found in the score by note id.
+
+    Raises:
+        InputError: the score lacks notes of the codec (``unknown_ids``), or a file cannot be read.
+    """
+    encoded = load_codec(codec)
+    for unfold in (False, True):
+        notated = sandbox.call(load_score, score, unfold)
+        row_of = {note_id: row for row, note_id in enumerate(notated.note_id.tolist())}
+        rows = [row_of.get(note_id, -1) for note_id in encoded.note_id.tolist()]
+        if min(rows, default=-1) >= 0:
+            return decode(notated.notes[rows], encoded.note_id, encoded.p_codec, encoded.matched)
+    missing = sum(row < 0 for row in rows)
+    reason = f"{missing} of the {len(rows)} notes of {codec} are not in it"
+    raise InputError(score, reason, "Name the score the performance was encoded against", "unknown_ids")

@@ -28,7 +28,7 @@ MIDI = (".mid", ".midi")
 SUFFIXES = (*MUSICXML, ".mei", *KERN, ".match", *MIDI)
 
 
-def load_score(path: str | Path, *, unfold: bool = False) -> Score:
+def load_score(path: str | Path, unfold: bool = False) -> Score:
     """Read a score: MusicXML (plain or zipped), MEI, Kern, the score side of a match file, or a score-MIDI.
 
     Args:
