@@ -20,9 +20,10 @@ from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.digests import array_digest, file_digest, json_digest
 from dexter_model.errors import InputError
 from dexter_model.notes import Alignment, Performance, Score
-from dexter_model.reading.alignment import load_alignment, needs_unfolding
+from dexter_model.reading.alignment import load_alignment, score_as_aligned
 from dexter_model.reading.match import load_match
 from dexter_model.reading.midi import load_midi
+from dexter_model.reading.score import load_score
 
 if TYPE_CHECKING:
     from dexter_model.reading.sandbox import Sandbox
@@ -98,7 +99,7 @@ def encode_piece(source: PieceSource, sandbox: Sandbox) -> tuple[Piece | None, l
     for performance in source.performances:
         try:
             performed, alignment = _read(source, performance, sandbox)
-            score = scores.load(unfold=needs_unfolding(alignment))
+            score = score_as_aligned(alignment, scores.load)
             kept.append((performance, encode(score, performed, alignment, performance.performance), score))
         except Exception as error:
             quarantined.append(_quarantine(source, performance, error))
@@ -131,25 +132,19 @@ class _Scores:
     def __init__(self, source: PieceSource, sandbox: Sandbox) -> None:
         self.path = source.score
         self.sandbox = sandbox
-        self.known: dict[bool, Score | InputError] = {}
+        self.known: dict[bool, Score | Exception] = {}
 
-    def load(self, *, unfold: bool) -> Score:
+    def load(self, unfold: bool) -> Score:
         assert self.path is not None, "checked when the performance was read"
         if unfold not in self.known:
             try:
-                self.known[unfold] = self.sandbox.call(_load_score, self.path, unfold)
-            except InputError as error:
+                self.known[unfold] = self.sandbox.call(load_score, self.path, unfold)
+            except Exception as error:
                 self.known[unfold] = error
         score = self.known[unfold]
-        if isinstance(score, InputError):
+        if isinstance(score, Exception):
             raise score
         return score
-
-
-def _load_score(path: str, unfold: bool) -> Score:
-    from dexter_model.reading.score import load_score  # partitura takes seconds to import: the sandbox alone pays them
-
-    return load_score(path, unfold=unfold)
 
 
 def _read(source: PieceSource, performance: PerformanceSource, sandbox: Sandbox) -> tuple[Performance, Alignment]:
