@@ -1,0 +1,405 @@
+"""Corpora: what is discovered in the real ones and in folders of all kinds, where they are looked for, downloads."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from dexter_model.corpora import CORPORA, discover
+from dexter_model.corpora.check import check, listed_not_present
+from dexter_model.corpora.download import ARCHIVES, download
+from dexter_model.corpora.roots import CorpusRoots
+from dexter_model.corpora.works import ALIASES, work_id
+from dexter_model.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _no_roots(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """What the user's environment says does not matter here; ``corpora_root`` has read it already."""
+    if "corpora_root" in request.fixturenames:
+        request.getfixturevalue("corpora_root")
+    for variable in ("DEXTER_DATASETS_ROOT", "DEXTER_DATA_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+# -- the real corpora
+
+
+@pytest.mark.corpora
+def test_vienna_is_whole(corpora_root: Path) -> None:
+    found = check("VIENNA422", CorpusRoots(corpora_root))
+    assert (found.pieces, found.performances, found.with_both) == (4, 88, 88)
+    assert found.complete
+    pieces = discover("VIENNA422", CorpusRoots(corpora_root))
+    assert [piece.work for piece in pieces] == ["chopin/op-10/3", "chopin/op-38", "mozart/k-331/1", "schubert/d-783/15"]
+    assert pieces[1].performances[0].key == "match/Chopin_op38_p01.match"
+    assert pieces[1].performances[0].performer == "p01"
+    assert all(len(piece.performances) == 22 and Path(str(piece.score)).is_file() for piece in pieces)
+
+
+@pytest.mark.corpora
+def test_asap_is_as_its_books_say(corpora_root: Path) -> None:
+    found = check("ASAP", CorpusRoots(corpora_root))
+    assert found.performances == 1007
+    assert found.with_both == 980
+    assert found.performances - found.with_score == 24
+    assert found.performances - found.with_alignment == 3
+    assert len(found.listed_not_present) == 59
+    assert "alignment of Beethoven/Piano_Sonatas/29-4/DANILO01.mid" in found.missing
+    assert "score of Liszt/Sonata (7 performances)" in found.missing
+    assert not found.complete
+    assert "1007 performances" in found.summary()
+
+
+@pytest.mark.corpora
+def test_every_work_of_asap_is_one_in_all_forms_and_corpora(corpora_root: Path) -> None:
+    pieces = {piece.key: piece.work for piece in discover("ASAP", CorpusRoots(corpora_root))}
+    twins = [key for key in pieces if key.endswith(("repeat", "_no_trio"))]
+    assert len(twins) == 24
+    for key in twins:
+        plain = re.sub("_(no|no_first|no_2|extra)_repeat$|_repeat$|_no_trio$", "", key)
+        assert pieces[key] == pieces.get(plain, pieces[key])
+        assert "repeat" not in pieces[key]
+    assert len(pieces) == 230
+    assert len(set(pieces.values())) == 230 - 21 - 29  # twins; preludes and fugues share a BWV number
+    assert pieces["Chopin/Ballades/2"] == "chopin/op-38"
+    assert pieces["Chopin/Etudes_op_10/3"] == "chopin/op-10/3"
+
+
+@pytest.mark.corpora
+def test_keys_are_sorted_unique_and_relative(corpora_root: Path) -> None:
+    for corpus in ("VIENNA422", "ASAP"):
+        pieces = discover(corpus, CorpusRoots(corpora_root))
+        keys = [performance.key for piece in pieces for performance in piece.performances]
+        assert len(set(keys)) == len(keys)
+        assert [piece.key for piece in pieces] == sorted(piece.key for piece in pieces)
+        assert not any(key.startswith("/") or "average" in key or key.endswith("midi_score.mid") for key in keys)
+
+
+# -- works
+
+
+@pytest.mark.parametrize(
+    ("composer", "name", "work"),
+    [
+        ("Chopin", "Etudes_op_10/3", "chopin/op-10/3"),
+        ("Chopin", "op10_no3", "chopin/op-10/3"),
+        ("Chopin", "Ballades/2", "chopin/op-38"),
+        ("Chopin", "op38", "chopin/op-38"),
+        ("Chopin", "Scherzos/31", "chopin/op-31"),
+        ("Mozart", "K331_1st-mov", "mozart/k-331/1"),
+        ("Mozart", "Piano_Sonatas/11-1", "mozart/k-331/1"),
+        ("Mozart", "Piano_Sonatas/11-3", "mozart/k-331/3"),
+        ("Schubert", "Impromptu_op.90_D.899/4_no_repeat", "schubert/op-90/4"),
+        ("Schubert", "Impromptu_op.90_D.899/4", "schubert/op-90/4"),
+        ("Schubert", "D783_no15", "schubert/d-783/15"),
+        ("Liszt", "Gran_Etudes/6_Theme_and_Variations_repeat", "liszt/gran-etudes/6-theme-and-variations"),
+        ("Bach", "Prelude/bwv_846", "bach/bwv-846"),
+        ("Bach", "bwv846", "bach/bwv-846"),
+        ("Bach", "Italian_concerto", "bach/italian-concerto"),
+        ("Beethoven", "Piano_Sonatas/24-1_no_2_repeat", "beethoven/piano-sonatas/24-1"),
+        ("Clara Schumann", "polonaise_op1n2", "clara-schumann/op-1/2"),
+        ("", "My own étude", "my-own-étude"),
+    ],
+)  # fmt: skip
+def test_work_ids(composer: str, name: str, work: str) -> None:
+    assert work_id(composer, name) == work
+
+
+def test_no_alias_hides_another() -> None:
+    assert not [(one, other) for one in ALIASES for other in ALIASES if one != other and one.startswith(other)]
+
+
+# -- MUSIC21
+
+
+def test_music21_scores_are_found_without_importing_the_package() -> None:
+    program = (
+        "import sys; from dexter_model.corpora import discover; from dexter_model.corpora.roots import CorpusRoots\n"
+        "keys = [piece.key for piece in discover('MUSIC21', CorpusRoots())]\n"
+        "print(len(keys), sum(key.startswith('bach/') for key in keys))\n"
+        "print(sorted({'music21', 'partitura', 'torch', 'prefect', 'ray'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    pieces, bach = map(int, told[0].split())
+    assert bach >= 408
+    assert pieces > bach + 50
+    assert told[1] == "[]"
+
+
+def test_music21_has_no_performance_and_only_scores_that_may_be_shared() -> None:
+    pieces = discover("MUSIC21", CorpusRoots())
+    assert not any(piece.performances for piece in pieces)
+    assert all(Path(str(piece.score)).is_file() for piece in pieces)
+    assert not {"leadSheet", "monteverdi", "trecento", "demos"} & {piece.key.split("/")[0] for piece in pieces}
+
+
+# -- layouts by hand
+
+
+def test_vienna_layout_with_averages_strangers_and_a_lacking_score(tmp_path: Path) -> None:
+    root = tmp_path / "vienna4x22"
+    touch(
+        root,
+        "match/Chopin_op38_p01.match",
+        "match/Chopin_op38_p23-average.match",
+        "match/notes.txt",
+        "match/.x_p1.match",
+    )
+    (piece,) = discover("VIENNA422", CorpusRoots(tmp_path))
+    assert [performance.key for performance in piece.performances] == ["match/Chopin_op38_p01.match"]
+    assert piece.score is None
+    found = check("VIENNA422", CorpusRoots(tmp_path))
+    assert found.missing == ("score of Chopin_op38 (1 performances)",)
+    assert len(found.listed_not_present) == 87
+
+
+def test_asap_layout_prefers_tsv_to_match_to_nothing(tmp_path: Path) -> None:
+    root, piece = tmp_path / "asap-dataset", "Chopin/Etudes_op_10/3"
+    touch(root, f"{piece}/xml_score.musicxml", f"{piece}/midi_score.mid", f"{piece}/parangonada/x.csv")
+    touch(root, f"{piece}/A01.mid", f"{piece}/A01.match", f"{piece}/A01_note_alignments/note_alignment.tsv")
+    touch(root, f"{piece}/Na_2009_02.mid", f"{piece}/Na_2009_02.match", f"{piece}/C03M.mid")
+    (found,) = discover("ASAP", CorpusRoots(tmp_path))
+    both, match_only, neither = sorted(found.performances, key=lambda p: "ANC".index(p.performer[0]))
+    assert both.performance.endswith("A01.mid")
+    assert str(both.alignment).endswith("A01_note_alignments/note_alignment.tsv")
+    assert match_only.performance.endswith("Na_2009_02.match")
+    assert match_only.key == f"{piece}/Na_2009_02.mid"
+    assert match_only.alignment is None
+    assert match_only.performer == "Na"
+    assert neither.alignment is None
+    assert neither.performance.endswith("C03M.mid")
+    found_check = check("ASAP", CorpusRoots(tmp_path))
+    assert (found_check.with_alignment, found_check.with_score) == (2, 3)
+    assert listed_not_present("ASAP", CorpusRoots(tmp_path)) == []
+
+
+def test_folder_pairs_match_files_with_their_scores(tmp_path: Path) -> None:
+    touch(tmp_path, "scores/Chopin_op38.musicxml", "match/Chopin_op38_p01.match", "match/Chopin_op38_p02.match")
+    touch(tmp_path, "scores/Chopin_op3.mxl")  # no prefix of op38 at a word's end
+    touch(tmp_path, "one/score.xml", "one/take1.match", "one/take2.match")
+    touch(tmp_path, "two/a.mei", "two/a.match", "two/b.match")  # b is not a's
+    touch(tmp_path, "alone.match", ".git/x.match")
+    pieces = {piece.key: piece for piece in discover("FOLDER", CorpusRoots(data_root=tmp_path))}
+    assert set(pieces) == {"scores/Chopin_op38.musicxml", "one/score.xml", "two/a.mei", "two/b.match", "alone.match"}
+    ballade = pieces["scores/Chopin_op38.musicxml"]
+    assert [(p.key, p.performer) for p in ballade.performances] == [
+        ("match/Chopin_op38_p01.match", "p01"),
+        ("match/Chopin_op38_p02.match", "p02"),
+    ]
+    assert ballade.work == "chopin/op-38"
+    assert len(pieces["one/score.xml"].performances) == 2
+    assert pieces["two/b.match"].score == pieces["two/b.match"].performances[0].performance
+    assert check("FOLDER", CorpusRoots(data_root=tmp_path)).complete
+
+
+@pytest.mark.corpora
+def test_folder_of_real_files(corpora_root: Path) -> None:
+    pieces = discover("FOLDER", CorpusRoots(data_root=corpora_root / "vienna4x22"))
+    vienna = discover("VIENNA422", CorpusRoots(corpora_root))
+    assert [len(piece.performances) for piece in pieces] == [22] * 4
+    assert [(piece.work, piece.score) for piece in pieces] == [(piece.work, piece.score) for piece in vienna]
+
+
+# -- roots
+
+
+def test_command_line_before_environment_before_yaml_before_public_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cli/vienna4x22", "env/vienna4x22", "yaml/mine", "cli/mine"):
+        touch(tmp_path, f"{name}/match/A_p01.match")
+    config = tmp_path / "corpora.yaml"
+    config.write_text(f"datasets_root: {tmp_path / 'yaml'}\nsubpaths: {{VIENNA422: mine}}\n")
+    assert CorpusRoots(config=config).folder("VIENNA422") == tmp_path / "yaml" / "mine"
+    assert CorpusRoots(tmp_path / "cli", config=config).folder("VIENNA422") == tmp_path / "cli" / "mine"
+    monkeypatch.setenv("DEXTER_DATASETS_ROOT", str(tmp_path / "env"))
+    assert CorpusRoots(config=tmp_path / "none").folder("VIENNA422") == tmp_path / "env" / "vienna4x22"
+    assert CorpusRoots(tmp_path / "cli").folder("VIENNA422") == tmp_path / "cli" / "vienna4x22"
+    monkeypatch.setenv("DEXTER_DATA_ROOT", str(tmp_path / "env"))
+    assert CorpusRoots().folder("FOLDER") == tmp_path / "env"
+    assert CorpusRoots(data_root=tmp_path / "cli").folder("FOLDER") == tmp_path / "cli"
+
+
+def test_the_yaml_in_the_repository_says_what_the_code_says() -> None:
+    import yaml
+
+    from dexter_model.corpora.roots import CONFIG, SUBPATHS
+
+    assert yaml.safe_load(CONFIG.read_text()) == {"datasets_root": None, "data_root": None, "subpaths": SUBPATHS}
+
+
+@pytest.mark.parametrize("corpus", ["VIENNA422", "ASAP"])
+def test_a_missing_corpus_is_told_with_folder_and_remedy(corpus: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"dexter corpora download {corpus}") as caught:
+        discover(corpus, CorpusRoots(tmp_path))
+    assert caught.value.code == "corpus_missing"
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_hostile_roots(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty" / "asap-dataset").mkdir(parents=True)
+    loop = tmp_path / "loop"
+    loop.mkdir()
+    (loop / "asap-dataset").symlink_to(loop / "asap-dataset")
+    cases = [
+        ("ASAP", CorpusRoots(), "corpus_missing"),
+        ("FOLDER", CorpusRoots(), "corpus_missing"),
+        ("ASAP", CorpusRoots(tmp_path / "file"), "corpus_missing"),
+        ("FOLDER", CorpusRoots(data_root=tmp_path / "file"), "corpus_missing"),
+        ("ASAP", CorpusRoots(loop), "corpus_missing"),
+        ("ASAP", CorpusRoots(tmp_path / "empty"), "corpus_empty"),
+        ("FOLDER", CorpusRoots(data_root=tmp_path / "empty"), "corpus_empty"),
+        ("VIENNA", CorpusRoots(tmp_path), "corpus_unknown"),
+    ]
+    for corpus, roots, code in cases:
+        with pytest.raises(InputError) as caught:
+            discover(corpus, roots)
+        assert caught.value.code == code
+
+
+def test_a_folder_that_contains_itself_and_names_that_are_no_text(tmp_path: Path) -> None:
+    touch(tmp_path, "sub/A_1.match")
+    (tmp_path / "sub" / "again").symlink_to(tmp_path)
+    (tmp_path / "sub" / "gone.match").symlink_to(tmp_path / "nowhere")
+    Path(str(tmp_path), b"\xff\xfe.match".decode("utf-8", "surrogateescape")).touch()
+    keys = [p.key for piece in discover("FOLDER", CorpusRoots(data_root=tmp_path)) for p in piece.performances]
+    assert len(keys) == 3
+    assert all(key.encode() for key in keys)
+
+
+@pytest.mark.parametrize("text", ["[", "- a\n- b", "subpaths: 3", "\x00"])
+def test_a_broken_yaml_file_is_told(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "corpora.yaml"
+    config.write_text(text)
+    with pytest.raises(InputError) as caught:
+        CorpusRoots(config=config).folder("ASAP")
+    assert caught.value.code == "config_invalid"
+
+
+# -- downloads, from a real server on this machine
+
+
+class _Archives(BaseHTTPRequestHandler):
+    bodies: ClassVar[dict[str, bytes]] = {}
+    cut: ClassVar[int] = 0  # bytes promised and not sent
+
+    def do_GET(self) -> None:
+        body = self.bodies.get(self.path)
+        if body is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) - self.cut])
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    _Archives.bodies, _Archives.cut = {}, 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Archives) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def archive(*names: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 5
+            tar.addfile(member, io.BytesIO(b"music"))
+    return packed.getvalue()
+
+
+def serve(corpus: str, body: bytes) -> None:
+    _Archives.bodies[f"/{ARCHIVES[corpus]}"] = body
+
+
+def test_a_download_is_unpacked_under_its_public_name_and_kept(tmp_path: Path, server: str) -> None:
+    serve("VIENNA422", archive("vienna4x22-decce/match/A_p01.match", "vienna4x22-decce/musicxml/A.musicxml"))
+    roots, received = CorpusRoots(tmp_path / "new"), list[float]()
+    folder = download("VIENNA422", roots, received.append, server)
+    assert folder == tmp_path / "new" / "vienna4x22"
+    assert received[-1] == len(_Archives.bodies[f"/{ARCHIVES['VIENNA422']}"])
+    (piece,) = discover("VIENNA422", roots)
+    assert Path(str(piece.score)).read_bytes() == b"music"
+    assert [path.name for path in folder.parent.iterdir()] == ["vienna4x22"]  # nothing temporary is left
+    _Archives.bodies.clear()
+    assert download("VIENNA422", roots, base_url=server) == folder  # the server is not asked again
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>no archive</html>",
+        archive("top/a")[:-20],
+        archive("top/a", "../escaped"),
+        archive("/top/a", "other/b"),
+        archive(),
+    ],
+    ids=["empty", "html", "truncated", "escaping", "two folders", "hollow"],
+)
+def test_a_damaged_archive_leaves_nothing_behind(body: bytes, tmp_path: Path, server: str) -> None:
+    serve("ASAP", body)
+    with pytest.raises(InputError) as caught:
+        download("ASAP", CorpusRoots(tmp_path / "root"), base_url=server)
+    assert caught.value.code == "download_failed"
+    assert list((tmp_path / "root").iterdir()) == []
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_network_errors_are_one_clear_error(tmp_path: Path, server: str) -> None:
+    roots = CorpusRoots(tmp_path)
+    with pytest.raises(InputError, match="Not Found"):
+        download("ASAP", roots, base_url=server)
+    serve("ASAP", archive("top/a"))
+    _Archives.cut = 10
+    with pytest.raises(InputError, match="bytes arrived"):
+        download("ASAP", roots, base_url=server)
+    with pytest.raises(InputError, match="could not be downloaded"):
+        download("ASAP", roots, base_url="http://127.0.0.1:9")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_downloaded(tmp_path: Path) -> None:
+    assert (download("MUSIC21", CorpusRoots()) / "bach").is_dir()
+    assert download("DEMO", CorpusRoots()).is_dir()
+    for corpus in ("FOLDER", "NOPE"):
+        with pytest.raises(InputError) as caught:
+            download(corpus, CorpusRoots(tmp_path))
+        assert caught.value.code == "download_unknown"
+    with pytest.raises(InputError, match="--datasets-root"):
+        download("ASAP", CorpusRoots())
+
+
+def test_every_corpus_is_described() -> None:
+    assert set(CORPORA) == {"VIENNA422", "ASAP", "FOLDER", "MUSIC21", "DEMO"}
+    assert all(len(description) > 40 for description in CORPORA.values())
