@@ -1,9 +1,9 @@
 """The performance codec: how each note of a score was played, five numbers a note, and back to notes in time.
 
 Columns (``CODEC_COLUMNS``): beat_period s/beat, velocity / 127, timing s (positive is early), articulation_log (log2 of
-sounding over notated duration at that beat period), pedal (CC64 at the onset) / 127. After Cancino-Chacon (2018, ch. 3);
-released partitura 1.9.0 has the first four. Tempo, timing and articulation come from matched notes alone; a note
-that was not played keeps its row, filled so that a decoded piece keeps its length.
+sounding over notated duration at that beat period), pedal (CC64 at the onset) / 127. After Cancino-Chacon (2018,
+ch. 3); released partitura 1.9.0 has the first four. Tempo, timing and articulation come from matched notes alone; a
+note that was not played keeps its row, filled so that a decoded piece keeps its length.
 """
 
 from __future__ import annotations

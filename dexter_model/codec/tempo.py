@@ -41,7 +41,7 @@ def beat_periods(
     t = np.append(group_means(onset, groups), offset.max())
     rises = np.diff(np.maximum.accumulate(t), prepend=-np.inf) > 0
     monotonic = np.interp(u, u[rises], t[rises])
-    return np.float64(np.float32(np.diff(monotonic) / np.diff(u)))
+    return (np.diff(monotonic) / np.diff(u)).astype(np.float32).astype(np.float64)
 
 
 def equivalent_onsets(score_onset: np.ndarray, beat_period: np.ndarray) -> np.ndarray:

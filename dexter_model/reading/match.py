@@ -1,7 +1,7 @@
 """Match files: a performance and its alignment to a score in one file of lines.
 
-One compiled pattern reads files of versions 1.0.0 and 3.0 to 5.0 some fifty times faster than partitura, which takes over
-when a version or a single line is of another kind.
+One compiled pattern reads files of versions 1.0.0 and 3.0 to 5.0 some fifty times faster than partitura, which takes
+over when a version or a single line is of another kind.
 """
 
 from __future__ import annotations
@@ -119,11 +119,10 @@ def _with_partitura(path: str | Path, text: str) -> tuple[Performance, Alignment
         raise ValueError("it holds no played note")
     names = ("note_on", "note_off", "midi_pitch", "velocity", "track", "channel")
     pedal = [(control["time"], control["value"]) for control in controls if control["number"] == 64]
-    performed = performance_of_keys(
-        np.array([str(note["id"]) for note in notes]),
-        *(np.array([note[name] for note in notes]) for name in names),
-        np.array(pedal, float).reshape(-1, 2),
-    )
+    onset, offset, pitch, velocity, track, channel = (np.array([note[name] for note in notes]) for name in names)
+    note_id = np.array([str(note["id"]) for note in notes])
+    sustain = np.array(pedal, float).reshape(-1, 2)
+    performed = performance_of_keys(note_id, onset, offset, pitch, velocity, track, channel, sustain)
     pairs = [pair for pair in pairs if pair["label"] in ("match", "insertion", "deletion")]
     score_id, performance_id = ([pair.get(name, "") for pair in pairs] for name in ("score_id", "performance_id"))
     return performed, Alignment(np.array(score_id, str), np.array(performance_id, str))

@@ -11,7 +11,7 @@ import numpy as np
 
 from dexter_model.notes import PERFORMED_NOTE, Performance
 
-PEDAL_THRESHOLD = 64  # the pedal is down above this CC64 value
+PEDAL_THRESHOLD = 64  # down above this CC64 value, as in partitura: 64 itself is up
 MAX_SECONDS = 24 * 3600
 
 
@@ -30,7 +30,7 @@ def performance_of_keys(
     Raises:
         ValueError: a note ends before it begins, a time is absurd, or a pitch or velocity is none of MIDI's.
     """
-    if len(key_down) and not (0 <= key_down.min() and max(key_up.max(), pedal[:, 0].max(initial=0)) < MAX_SECONDS):
+    if len(key_down) and not (key_down.min() >= 0 and max(key_up.max(), pedal[:, 0].max(initial=0)) < MAX_SECONDS):
         raise ValueError(f"its times leave the range of 0 to {MAX_SECONDS // 3600} hours")
     if np.any(key_up < key_down):
         raise ValueError("a note ends before it begins")
