@@ -16,8 +16,8 @@ from flows.commands import codec, corpora, dataset, job, model
 app = typer.Typer(
     name="dexter",
     help="The batch platform for expressive piano performance: aligned corpora in, trained models and evaluated "
-    "renders out.\n\nStart with `dexter run configs/demo.yaml`. Paths may be folders or s3:// URLs where a command says "
-    "URL. With PREFECT_API_URL set, dataset build, train, render, evaluate and run are runs of that Prefect server.",
+    "renders out.\n\nStart with `dexter run configs/demo.yaml`. A data set is a folder or an s3:// URL. With "
+    "PREFECT_API_URL set, dataset build, train, render, evaluate and run are runs of that Prefect server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -1,4 +1,4 @@
-"""Parameters from a YAML file, dotted overrides and command-line options: one definition, checked before anything runs."""
+"""Parameters from a YAML file, dotted overrides and options of a command, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def load(
         return kind.model_validate(values)
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors())
-        raise InputError(config or "options", told, f"Known keys: {', '.join(kind.model_fields)}", "config_invalid") from None
+        raise InputError(
+            config or "options", told, f"Known keys: {', '.join(kind.model_fields)}", "config_invalid"
+        ) from None
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -43,7 +45,9 @@ def _read(config: Path) -> dict[str, Any]:
         values = yaml.safe_load(config.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(config, f"not a readable YAML file ({reason})", "Check the path and the file", "config_invalid") from None
+        raise InputError(
+            config, f"not a readable YAML file ({reason})", "Check the path and the file", "config_invalid"
+        ) from None
     if not isinstance(values, dict):
         raise InputError(config, "holds no mapping of keys to values", "Write `key: value` lines", "config_invalid")
     return values
@@ -64,6 +68,8 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     for parent in parents:
         inner = values.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise InputError(f"-s {dotted}", f"{parent} is a single value", "Name a key that holds keys", "config_invalid")
+            raise InputError(
+                f"-s {dotted}", f"{parent} is a single value", "Name a key that holds keys", "config_invalid"
+            )
         values = inner
     values[last] = value

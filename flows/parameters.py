@@ -26,6 +26,7 @@ class BuildParameters(_Parameters):
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
     workers: int = Field(CPUS, ge=0, description="Ray actors; 0 works in this process")
     retry_quarantined: bool = Field(False, description="try pieces again that an earlier build refused")
+    verify: bool = Field(False, description="read every file instead of trusting size and modification time")
 
 
 class TrainParameters(_Parameters):
@@ -76,6 +77,7 @@ class EvaluateParameters(_Parameters):
     version: str | None = Field(None, description="a version of it; default the newest")
     renders: list[str] = Field([f"{OUT}/renders"], min_length=1, description="folders written by `dexter render`")
     out: str = Field(f"{OUT}/evaluation", description="folder for the tables")
+    workers: int = Field(0, ge=0, description="Ray actors; 0 works in this process, which suits some hundred pieces")
 
 
 class JobParameters(_Parameters):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.commands import options
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = typer.Typer(help="Data sets: build, inspect, list the quarantine.", no_args_is_help=True)
 Url = Annotated[str, typer.Argument(help="Data set: a folder or s3://bucket/prefix.", show_default=False)]
@@ -16,12 +20,19 @@ Version = Annotated[str | None, typer.Option(help="A version's name.", show_defa
 @app.command()
 def build(
     config: options.Config = None,
-    corpus: Annotated[list[str] | None, typer.Option(help="Corpus to include; repeatable.", show_default="DEMO")] = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Corpus to include; repeatable.", show_default="DEMO")
+    ] = None,
     datasets_root: options.DatasetsRoot = None,
     data_root: options.DataRoot = None,
-    store: Annotated[str | None, typer.Option(help="Where the data set is: a folder or s3://bucket/prefix.")] = None,
+    store: Annotated[str | None, typer.Option(help="The data set: a folder or s3://bucket/prefix.")] = None,
     workers: options.Workers = None,
-    retry_quarantined: Annotated[bool | None, typer.Option("--retry-quarantined", help="Try refused pieces again.")] = None,
+    retry_quarantined: Annotated[
+        bool | None, typer.Option("--retry-quarantined", help="Try refused ones again.")
+    ] = None,
+    verify: Annotated[
+        bool | None, typer.Option("--verify", help="Read every file, whatever its size and time.")
+    ] = None,
     overrides: options.Overrides = None,
     dry_run: options.DryRun = False,
 ) -> None:
@@ -29,31 +40,67 @@ def build(
 
     A build that was interrupted goes on where it stopped. What cannot be encoded is quarantined with its reason.
     """
-    from flows.build import build_dataset, describe_plan, plan_build
+    from flows import build as flow
     from flows.configuration import load
     from flows.parameters import BuildParameters
+    from tasks.progress import say
 
     given = {
         "corpora": corpus,
-        "datasets_root": datasets_root,
-        "data_root": data_root,
+        "datasets_root": datasets_root and str(datasets_root),
+        "data_root": data_root and str(data_root),
         "store": store,
         "workers": workers,
         "retry_quarantined": retry_quarantined,
+        "verify": verify,
     }
     parameters = load(BuildParameters, config, overrides or (), given)
-    if dry_run:
-        print(describe_plan(plan_build(parameters)))
-    else:
-        build_dataset(parameters)
+    if not dry_run:
+        flow.build(parameters)
+        return
+    say("dry run: nothing is changed")
+    for corpus_name, piece, reason in flow.dry_run(parameters).runs:
+        print(f"{corpus_name}\t{piece}\t{reason}")
 
 
 @app.command()
 def info(url: Url, version: Version = None, as_json: options.Json = False) -> None:
-    """Show a data set version: pieces, performances, notes, splits, quarantine, digest."""
-    from tasks.describe import describe_version, version_facts
+    """Show a data set version: pieces, performances and notes by corpus and split, quarantine, digest."""
+    from dexter_model.dataset.store import list_versions, open_version
+    from flows.commands.tables import print_table
 
-    print(version_facts(url, version) if as_json else describe_version(url, version))
+    data = open_version(url, version)
+    facts = {
+        "url": url,
+        "version": data.id,
+        "digest": data.digest,
+        "versions": list_versions(url),
+        "pieces": data.catalogue.height,
+        "performances": data.performances.height,
+        "quarantined": data.quarantine.height,
+        "encoder": dict(data.encoder),
+    }
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        print(f"{name:13}{', '.join(value) if isinstance(value, list) else value}")
+    print_table(_counts(data.catalogue))
+
+
+def _counts(catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Pieces, performances and rows (score notes times performances) by corpus and split."""
+    import polars as pl
+
+    return (
+        catalogue.group_by("corpus", "split")
+        .agg(
+            pl.len().alias("pieces"),
+            pl.col("performances").sum(),
+            (pl.col("notes") * pl.col("performances")).sum().alias("rows"),
+        )
+        .sort("corpus", "split")
+    )
 
 
 @app.command()
@@ -63,7 +110,15 @@ def quarantine(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where each one failed.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List what a build refused: file, digest, reason and remedy."""
-    from tasks.describe import describe_quarantine, quarantine_json
+    """List what a build refused: performance, reason, remedy and digest of the file at fault."""
+    from dexter_model.dataset.store import open_version
+    from flows.commands.tables import print_table
 
-    print(quarantine_json(url, version) if as_json else describe_quarantine(url, version, traceback=traceback))
+    refused = open_version(url, version).quarantine
+    if as_json:
+        print(refused.write_json())
+        return
+    print_table(refused.select("corpus", "performance", "code", "reason", "remedy", refused["digest"].str.head(12)))
+    print(f"{refused.height} quarantined")
+    for row in refused.iter_rows(named=True) if traceback else ():
+        print(f"\n{row['corpus']} {row['performance']}\n{row['traceback']}")

@@ -10,17 +10,23 @@ import typer
 Config = Annotated[Path | None, typer.Argument(help="YAML file of parameters; see configs/.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a parameter, e.g. -s training.steps=100. Repeatable."),
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Override a parameter, e.g. -s training.steps=100. Repeatable."
+    ),
 ]
 DatasetsRoot = Annotated[
     Path | None,
     typer.Option(help="Folder that holds the corpora under their public names. Default: DEXTER_DATASETS_ROOT."),
 ]
-DataRoot = Annotated[Path | None, typer.Option(help="The FOLDER corpus: match and score files. Default: DEXTER_DATA_ROOT.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="The FOLDER corpus: match and score files. Default: DEXTER_DATA_ROOT.")
+]
 Store = Annotated[str, typer.Option(help="Data set: a folder or s3://bucket/prefix.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=0, help="Ray actors to spread the work over; 0 works in this process.", show_default="as many as CPUs"),
+    typer.Option(
+        min=0, help="Ray actors to spread the work over; 0 works in this process.", show_default="as many as CPUs"
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why; change nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -1,0 +1,67 @@
+"""Flow: corpora in, a data set version out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from dexter_model.corpora import discover
+from dexter_model.corpora.roots import CorpusRoots
+from flows.parameters import BuildParameters
+from tasks.build import BuildResult, build_dataset
+from tasks.orchestration import flow, publish_markdown
+from tasks.progress import say
+
+_REASONS_TOLD = 12
+
+
+@flow(name="build-dataset", flow_run_name="build {parameters.store}")
+def build(parameters: BuildParameters) -> BuildResult:
+    """Make the data set hold the corpora as they are now; what did not change is not computed again."""
+    result = _build(parameters, dry_run=False)
+    for line in told(result):
+        say(line)
+    publish_markdown("dataset", as_markdown(parameters, result), "Data set version")
+    return result
+
+
+def dry_run(parameters: BuildParameters) -> BuildResult:
+    """What ``build`` would do, and why; changes nothing."""
+    return _build(parameters, dry_run=True)
+
+
+def _build(parameters: BuildParameters, *, dry_run: bool) -> BuildResult:
+    roots = CorpusRoots(datasets_root=parameters.datasets_root, data_root=parameters.data_root)
+    sources = [piece for corpus in dict.fromkeys(parameters.corpora) for piece in discover(corpus, roots)]
+    return build_dataset(
+        [source for source in sources if source.performances],
+        parameters.store,
+        workers=parameters.workers,
+        retry_quarantined=parameters.retry_quarantined,
+        verify=parameters.verify,
+        dry_run=dry_run,
+    )
+
+
+def told(result: BuildResult) -> list[str]:
+    """A build in a few lines for a person: what ran and why, and the counts, which add up."""
+    pieces = [f"  {corpus} {piece}: {reason}" for corpus, piece, reason in result.runs[:_REASONS_TOLD]]
+    if len(result.runs) > _REASONS_TOLD:
+        reasons = Counter(reason for _, _, reason in result.runs[_REASONS_TOLD:])
+        more = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+        pieces.append(f"  ... and {len(result.runs) - _REASONS_TOLD} more ({more})")
+    codes = ", ".join(f"{count} {code}" for code, count in result.codes.items())
+    return [
+        f"{len(result.runs)} pieces encoded, {result.resumed} of them by an interrupted build before; "
+        f"{result.unchanged} unchanged, {len(result.removed)} removed",
+        *pieces,
+        f"{result.built} performances built + {result.quarantined} quarantined = {result.discovered} discovered"
+        + (f" ({codes})" if codes else ""),
+        f"version {result.version}, digest {(result.digest or '')[:12]}, {result.seconds:.1f} s",
+    ]
+
+
+def as_markdown(parameters: BuildParameters, result: BuildResult) -> str:
+    """The same for Prefect's artifact."""
+    return f"**{parameters.store}** from {', '.join(parameters.corpora)}\n\n" + "\n".join(
+        f"- {line.strip()}" for line in told(result)
+    )

@@ -1,0 +1,130 @@
+"""``dexter train``, ``render``, ``evaluate`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands import options
+
+
+def train(
+    config: options.Config = None,
+    store: Annotated[str | None, typer.Option(help="The data set to train on.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for checkpoints and TensorBoard event files.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray Train workers.", show_default="1")] = None,
+    overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Train a model on a data set by Ray Train; an interrupted training goes on from its last checkpoint.
+
+    Example: dexter train configs/dexter.yaml -s training.steps=2000
+    """
+    from flows.configuration import load
+    from flows.parameters import TrainParameters
+
+    given = {"store": store, "out": out, "workers": workers}
+    parameters = load(TrainParameters, config, overrides or (), given)
+    if dry_run:
+        from tasks.train import describe_training
+
+        print(describe_training(parameters.store, parameters.expression(), parameters.version))
+        return
+    from flows.train import train as flow
+
+    flow(parameters)
+
+
+def render(
+    scores: Annotated[list[str] | None, typer.Argument(help="Score files, or folders of them.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for MIDI and codec files.", show_default="dexter-out/renders")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Render the pieces of a data set's split instead.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation or test.", show_default="test")] = None,
+    paired: Annotated[
+        bool | None, typer.Option("--paired", help="Only pieces with two or more human performances.")
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="A checkpoint folder.", show_default="the demo model")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="20")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale of the score.", show_default="1.2")] = None,
+    samples: Annotated[int | None, typer.Option(help="Performances a score.", show_default="1")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed; a render's noise depends on it alone.", show_default="13")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows denoised together.", show_default="16")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Ray actors.", show_default="by the work")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of parameters.")] = None,
+    overrides: options.Overrides = None,
+) -> None:
+    """Render scores (MusicXML, MXL, MEI, Kern, match, MIDI) as expressive performance MIDI with pedal.
+
+    Writes NAME.mid, its codec NAME.npz and renders.json; renders that are there already are kept. Scores that cannot be
+    read are told and the exit code is 4. Example: dexter render score.musicxml --out renders --samples 3
+    """
+    from flows.configuration import load
+    from flows.parameters import RenderParameters
+
+    given = {
+        "scores": scores or None,
+        "out": out,
+        "store": store,
+        "split": split,
+        "paired": paired,
+        "checkpoint": checkpoint,
+        "steps": steps,
+        "guidance": guidance,
+        "samples": samples,
+        "seed": seed,
+        "batch_size": batch_size,
+        "workers": workers,
+    }
+    parameters = load(RenderParameters, config, overrides or (), given)
+    from flows.render import render as flow
+
+    if flow(parameters).quarantined:
+        raise typer.Exit(4)
+
+
+def evaluate(
+    renders: Annotated[
+        list[str] | None, typer.Option(help="Folder written by render; repeatable, a system each.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="The data set the renders were made from.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for tables.", show_default="dexter-out/evaluation")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Ray actors; 0 works in this process.", show_default="0")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of parameters.")] = None,
+    overrides: options.Overrides = None,
+) -> None:
+    """Measure renders against every human performance of their pieces.
+
+    Beside deadpan, the rule-based performer and human against human, with 95 % intervals over pieces. Writes
+    measures.parquet and evaluation.json.
+    """
+    from flows.configuration import load
+    from flows.parameters import EvaluateParameters
+
+    given = {"renders": renders or None, "store": store, "out": out, "workers": workers}
+    parameters = load(EvaluateParameters, config, overrides or (), given)
+    from flows.evaluate import evaluate as flow
+
+    flow(parameters)
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="The HTML file, or a folder for report.html.")] = Path("report.html"),
+    store: Annotated[str | None, typer.Option(help="A data set.")] = None,
+    version: Annotated[str | None, typer.Option(help="A version of it.", show_default="the newest")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder.")] = None,
+    renders: Annotated[list[Path] | None, typer.Option(help="Folder written by render; repeatable.")] = None,
+    evaluation: Annotated[Path | None, typer.Option(help="Folder written by evaluate.")] = None,
+) -> None:
+    """Write one self-contained HTML report of whatever of these there is."""
+    from tasks.report import ReportInputs, write_report
+
+    inputs = ReportInputs(store, version, checkpoint, renders or (), evaluation)
+    print(write_report(inputs, out))

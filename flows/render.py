@@ -1,0 +1,42 @@
+"""Flow: scores in, expressive performances out."""
+
+from __future__ import annotations
+
+from flows.parameters import RenderParameters
+from tasks.orchestration import flow, publish_markdown
+from tasks.progress import say
+from tasks.render import RenderResult, RenderSettings, render_scores, render_split
+
+
+@flow(name="render", flow_run_name="render {parameters.out}")
+def render(parameters: RenderParameters) -> RenderResult:
+    """Render score files, or the pieces of a data set's split; what is rendered already is kept."""
+    settings = RenderSettings(
+        checkpoint=parameters.checkpoint,
+        steps=parameters.steps,
+        guidance=parameters.guidance,
+        samples=parameters.samples,
+        seed=parameters.seed,
+        workers=parameters.workers,
+        batch_size=parameters.batch_size,
+    )
+    if parameters.store is None:
+        result = render_scores(parameters.scores, parameters.out, settings)
+    else:
+        paired = parameters.paired
+        result = render_split(parameters.store, parameters.split, parameters.out, settings, paired=paired)
+    for line in told(result):
+        say(line)
+    publish_markdown("renders", "\n".join(f"- {line}" for line in told(result)), "Rendered performances")
+    return result
+
+
+def told(result: RenderResult) -> list[str]:
+    """A rendering job in a few lines for a person."""
+    refused = [f"quarantined ({row['code']}) {row['path']}: {row['reason']}" for row in result.quarantined]
+    seconds = sum(row["duration_sec"] for row in result.renders)
+    notes = sum(row["notes"] for row in result.renders)
+    made = (
+        f"{len(result.renders)} performances ({result.made} made now), {notes:,} notes, {seconds / 60:.1f} min of music"
+    )
+    return [*refused, f"{made}, {len(result.quarantined)} quarantined, in {result.folder}"]

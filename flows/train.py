@@ -1,0 +1,28 @@
+"""Flow: a data set in, a checkpoint out."""
+
+from __future__ import annotations
+
+from tasks.train import TrainResult
+from tasks.train import train as train_model
+
+from flows.parameters import TrainParameters
+from tasks.orchestration import flow, publish_markdown
+from tasks.progress import say
+
+
+@flow(name="train", flow_run_name="train {parameters.out}")
+def train(parameters: TrainParameters) -> TrainResult:
+    """Train a model by Ray Train; an interrupted training goes on from its last checkpoint."""
+    result = train_model(
+        parameters.store,
+        parameters.expression(),
+        parameters.out,
+        workers=parameters.workers,
+        label=parameters.label,
+        version=parameters.version,
+    )
+    how = f"{result.steps} steps, loss {result.loss:.4f}, {result.seconds:.0f} s"
+    summary = f"{parameters.label}: {how}, in {result.checkpoint}"
+    say(summary)
+    publish_markdown("model", summary, "Trained model")
+    return result
