@@ -1,0 +1,113 @@
+"""A folder of renders: MIDI and codec of each, a journal while a job runs, ``renders.json`` when it is done.
+
+A render is known by its key: everything that decides what it sounds like (score, checkpoint, steps, guidance, seed,
+sample). One that is whole on disk and has the key that is wanted is not made again, whichever job made it. The journal
+gets a line when both files of a render are written, so that a job that is killed loses at most the render at hand;
+``renders.json`` exists only when its job came to the end, and then names exactly that job's renders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dexter_model.codec.files import save_codec
+from dexter_model.codec.performance_codec import EncodedPerformance
+from dexter_model.codec.performance_midi import write_performance_midi
+from dexter_model.digests import file_digest, write_atomically
+from dexter_model.notes import Performance
+
+FORMAT = "dexter-renders-1"
+
+
+class RendersFolder:
+    """The folder a rendering job writes to; the renders it holds already are in ``known``, by key."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.listing = self.path / "renders.json"
+        self._journal = self.path / ".renders.jsonl"
+        rows = [*_listed(self.listing), *_journalled(self._journal)]
+        self._known = {str(row["name"]): row for row in rows if self._whole(row)}
+
+    def kept(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """The entry of a render that is here already, None when it is not or was made otherwise.
+
+        Args:
+            row: its entry so far: name, key and what it is to be made from.
+        """
+        known = self._known.get(row["name"])
+        return known | row if known and known["key"] == row["key"] else None
+
+    def begin(self) -> None:
+        """From now on the folder is unfinished, until ``finish``."""
+        lines = [json.dumps(row, sort_keys=True) + "\n" for row in self._known.values()]
+        write_atomically(self._journal, "".join(lines).encode())
+        self.listing.unlink(missing_ok=True)
+
+    def add(self, row: dict[str, Any], performance: Performance, encoded: EncodedPerformance) -> dict[str, Any]:
+        """Write a render's files and note it in the journal.
+
+        Args:
+            row: its entry in ``renders.json``: name, key and what it was made from.
+            performance: as decoded.
+            encoded: its codec.
+
+        Returns:
+            The entry with the files' names and digests.
+        """
+        midi, codec = f"{row['name']}.mid", f"{row['name']}.npz"
+        (self.path / midi).parent.mkdir(parents=True, exist_ok=True)
+        write_performance_midi(performance, self.path / midi)
+        save_codec(self.path / codec, encoded)
+        ends = performance.notes["onset_sec"] + performance.notes["duration_sec"]
+        row = row | {
+            "midi": midi,
+            "codec": codec,
+            "notes": len(performance.notes),
+            "duration_sec": round(float(ends.max()), 3),
+            "digest": file_digest(self.path / midi, verify=True),
+            "codec_digest": file_digest(self.path / codec, verify=True),
+        }
+        with self._journal.open("a") as journal:
+            journal.write(json.dumps(row, sort_keys=True) + "\n")
+        return row
+
+    def finish(self, about: dict[str, Any], renders: Iterable[dict[str, Any]], quarantined: Iterable[dict]) -> None:
+        """Publish ``renders.json`` and drop the journal.
+
+        Args:
+            about: checkpoint, steps, guidance and seed of the job.
+            renders: entries, in the order of the job.
+            quarantined: path, code and reason of each input that was refused.
+        """
+        content = {"format": FORMAT, **about, "renders": list(renders), "quarantined": list(quarantined)}
+        write_atomically(self.listing, (json.dumps(content, indent=1) + "\n").encode())
+        self._journal.unlink(missing_ok=True)
+
+    def _whole(self, row: dict[str, Any]) -> bool:
+        try:
+            midi, codec = f"{row['name']}.mid", f"{row['name']}.npz"
+            told = (row["midi"], row["codec"], row["digest"], row["codec_digest"])
+            return "key" in row and told == (midi, codec, *(file_digest(self.path / name) for name in (midi, codec)))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+
+def _listed(path: Path) -> list[dict[str, Any]]:
+    try:
+        return list(json.loads(path.read_text())["renders"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # none, or not ours: everything is made anew
+
+
+def _journalled(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue  # cut off when the job was killed
+    return rows

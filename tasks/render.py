@@ -1,0 +1,253 @@
+"""Scores in, performances out: read and checked first, planned, denoised over warm workers, joined, decoded, written.
+
+A few scores are rendered in this process; more are spread over Ray actors, reading and denoising alike. What comes out
+does not depend on that (``expression.sampler``), nor on how often the job was interrupted (``expression.renders``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dexter_model.digests import json_digest
+from dexter_model.errors import InputError
+from dexter_model.expression.config import ExpressionConfig
+from dexter_model.expression.plan import BATCH_SIZE, Window, plan_batches, score_digest
+from dexter_model.expression.rendering import (
+    GUIDANCE,
+    OVERLAP,
+    SEED,
+    STEPS,
+    Collector,
+    Render,
+    WindowBatch,
+    cut_batch,
+    default_checkpoint,
+    perform,
+)
+from dexter_model.expression.renders import FORMAT, RendersFolder
+from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, render_names
+from dexter_model.notes import Score
+from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
+from tasks.cluster import WorkerDied, cpus, fan_out
+from tasks.progress import track
+
+if TYPE_CHECKING:
+    from dexter_model.expression.sampler import WindowSampler
+
+FEW_SCORES = 8  # up to here starting Ray takes longer than it saves
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """What a job left in ``folder``: entries of ``renders.json``, how many were made now, and what was refused."""
+
+    folder: Path
+    renders: list[dict[str, Any]]
+    quarantined: list[dict[str, str]]
+    made: int
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How to render. ``checkpoint`` None is the model that ships with the code, ``workers`` None is as it takes.
+
+    ``batch_size`` is the number of windows a worker gets at a time; results do not depend on it.
+    """
+
+    checkpoint: str | Path | None = None
+    steps: int = STEPS
+    guidance: float = GUIDANCE
+    samples: int = 1
+    seed: int = SEED
+    workers: int | None = None
+    batch_size: int = BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')}", "is less than 1", "Give 1 or more", "option_invalid")
+        if not math.isfinite(self.guidance):
+            raise InputError("--guidance", "is not a number", "Give a number, such as 1.2", "option_invalid")
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A score to render and its name; of a file, its path; of a data set's piece, corpus and key."""
+
+    name: str
+    score: Score
+    file: str | None = None
+    corpus: str | None = None
+    piece: str | None = None
+
+
+def render_scores(paths: Iterable[str | Path], out: str | Path, settings: RenderSettings) -> RenderResult:
+    """Render score files, and all score files in folders.
+
+    Args:
+        paths: files and folders.
+        out: the folder to write to; renders that it holds already are kept.
+        settings: how to render.
+
+    Raises:
+        InputError: nothing to render, a single file that cannot be read, or a checkpoint that cannot be used. Of
+            several files the bad ones are quarantined.
+    """
+    paths = list(paths)
+    files = find_scores(paths, exclude=out)
+    scores, refused = _read([file.path for file in files], _workers(settings, len(files)))
+    if refused and len(files) == 1 and not Path(paths[0]).is_dir():
+        raise refused[0]
+    names = render_names([file.relative for file in files])
+    sources = [_Source(names[k], scores[k], file=files[k].relative) for k in sorted(scores)]
+    return _render(sources, [_refusal(files[k].relative, refused[k]) for k in sorted(refused)], out, settings)
+
+
+def render_split(
+    store: str,
+    split: str,
+    out: str | Path,
+    settings: RenderSettings,
+    *,
+    paired: bool = False,
+    version: str | None = None,
+) -> RenderResult:
+    """Render the pieces of a data set's split, each over the notes that its performances have.
+
+    Args:
+        store: URL of the data set.
+        split: ``train``, ``validation`` or ``test``.
+        out: the folder to write to; renders that it holds already are kept.
+        paired: only pieces with two or more human performances, which have a human-to-human reference.
+        version: version of the data set; None is the newest.
+        settings: how to render.
+
+    Raises:
+        InputError: no such data set, no such piece (``no_pieces``), or a checkpoint that cannot be used.
+    """
+    from dexter_model.dataset.store import open_version
+
+    sources = []
+    for piece in open_version(store, version).pieces(split):
+        if not paired or sum(not performance["synthetic"] for performance in piece.performances) > 1:
+            name = "/".join(part for part in (piece.corpus, *piece.key.split("/")) if part not in ("", ".", ".."))
+            sources.append(_Source(name, Score(piece.note_id, piece.score), corpus=piece.corpus, piece=piece.key))
+    if not sources:
+        which = " with two human performances" if paired else ""
+        raise InputError(store, f"its split {split!r} has no piece{which}", "Choose another split", "no_pieces")
+    return _render(sources, [], out, settings)
+
+
+def _read(paths: list[str], workers: int) -> tuple[dict[int, Score], dict[int, InputError]]:
+    """The scores that can be read, and why the others cannot, by index."""
+    scores: dict[int, Score] = {}
+    refused: dict[int, InputError] = {}
+    for index, outcome in track(fan_out(ScoreReader, paths, workers=workers), len(paths), "Reading scores"):
+        if isinstance(outcome, Score):
+            scores[index] = outcome
+        elif isinstance(outcome, InputError):
+            refused[index] = outcome
+        else:
+            refused[index] = InputError(paths[index], outcome.reason, "Read it alone", "worker_died")
+    return scores, refused
+
+
+def _render(
+    sources: list[_Source], quarantined: list[dict[str, str]], out: str | Path, settings: RenderSettings
+) -> RenderResult:
+    checkpoint = load_checkpoint(settings.checkpoint or default_checkpoint())
+    length = _window_length(checkpoint, settings)
+    folder = RendersFolder(out)
+    renders, rows = _renders(sources, settings, checkpoint)
+    done = {index: kept for index, row in enumerate(rows) if (kept := folder.kept(row))}
+    wanted = {index: len(render.score.notes) for index, render in enumerate(renders) if index not in done}
+    made = 0
+    if wanted:
+        folder.begin()
+        for index, outcome in _denoised(renders, wanted, length, checkpoint.path, settings):
+            if isinstance(outcome, WorkerDied):
+                quarantined.append({"path": rows[index]["name"], "code": "worker_died", "reason": outcome.reason})
+            else:
+                done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
+                made += 1
+    about = {name: getattr(settings, name) for name in ("steps", "guidance", "seed")}
+    label = {"label": checkpoint.label, "digest": checkpoint.digest}
+    entries = [done[index] for index in sorted(done)]
+    folder.finish({"checkpoint": label, **about}, entries, quarantined)
+    return RenderResult(Path(out), entries, quarantined, made)
+
+
+def _window_length(checkpoint: Checkpoint, settings: RenderSettings) -> int:
+    """N of the checkpoint's model; its diffusion must have as many steps as are asked for."""
+    config = ExpressionConfig.from_dict(checkpoint.config)
+    if settings.steps > config.diffusion.steps:
+        reason = f"{settings.steps} is more than the checkpoint's diffusion has"
+        raise InputError("--steps", reason, f"Give at most {config.diffusion.steps}", "option_invalid")
+    return config.denoiser.window
+
+
+def _renders(
+    sources: Sequence[_Source], settings: RenderSettings, checkpoint: Checkpoint
+) -> tuple[list[Render], list[dict[str, Any]]]:
+    """Every sample of every score, and what ``renders.json`` will say of it."""
+    renders, names, rows = [], [], []
+    for source in sources:
+        digest = score_digest(source.score)
+        where = {"score": source.file, "corpus": source.corpus, "piece": source.piece}
+        for sample in range(settings.samples):
+            made_from = [FORMAT, digest, checkpoint.digest, settings.steps, settings.guidance, settings.seed, sample]
+            names.append(f"{source.name}_sample{sample}" if sample else source.name)
+            rows.append({"key": json_digest(made_from), **where, "sample": sample})
+            renders.append(Render(source.score, digest, sample))
+    return renders, [{"name": name, **row} for name, row in zip(distinct_names(names), rows, strict=True)]
+
+
+def _denoised(
+    renders: list[Render], wanted: dict[int, int], length: int, checkpoint: Path, settings: RenderSettings
+) -> Iterator[tuple[int, Any]]:
+    """Joined codecs (n, 5) of the wanted renders, or the death of the worker that had them, as they are ready."""
+    plan = plan_batches([len(render.score.notes) for render in renders], length, OVERLAP, settings.batch_size)
+    batches = _Batches([b for b in plan if any(w.render in wanted for w in b)], renders, length, settings.seed)
+    collector = Collector(wanted, length)
+    make_sampler = partial(_sampler, checkpoint, settings.steps, settings.guidance)
+    sampling = fan_out(make_sampler, batches, workers=_workers(settings, len(wanted)))
+    for index, outcome in track(sampling, len(batches), "Rendering"):
+        if isinstance(outcome, WorkerDied):
+            yield from ((render, outcome) for render in collector.give_up(batches.windows[index]))
+        else:
+            yield from collector.add(batches.windows[index], outcome)
+
+
+class _Batches(Sequence[WindowBatch]):
+    """Planned batches, cut when a worker is ready for them: a job of any size takes the memory of a few."""
+
+    def __init__(self, windows: list[tuple[Window, ...]], renders: list[Render], length: int, seed: int) -> None:
+        self.windows = windows
+        self._cut = partial(cut_batch, renders=renders, length=length, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._cut(self.windows[index])
+
+
+def _sampler(checkpoint: Path, steps: int, guidance: float) -> WindowSampler:
+    from dexter_model.expression.sampler import WindowSampler  # torch: where the work is, after input was checked
+
+    return WindowSampler(load_checkpoint(checkpoint), steps, guidance)
+
+
+def _workers(settings: RenderSettings, scores: int) -> int:
+    if settings.workers is not None:
+        return settings.workers
+    return 0 if scores <= FEW_SCORES else cpus()
+
+
+def _refusal(path: str, error: InputError) -> dict[str, str]:
+    return {"path": path, "code": error.code, "reason": error.reason}
