@@ -56,6 +56,8 @@ def load_codec(path: str | Path) -> Codec:
 
 def _check(codec: Codec) -> None:
     n = len(codec.note_id)
+    if n == 0:
+        raise ValueError("it holds no note")
     if codec.p_codec.shape != (n, 5) or codec.s_codec.shape != (n, 4) or codec.matched.shape != (n,):
         raise ValueError("its arrays differ in their number of notes")
     kinds = (codec.p_codec.dtype.kind, codec.s_codec.dtype.kind, codec.matched.dtype.kind, codec.note_id.dtype.kind)

@@ -92,12 +92,12 @@ def decode(
         matched: (n,) which rows were played: the first of them begins at 0 and only they move the pedal.
     """
     codec = np.asarray(p_codec, np.float64)
-    real = np.ones(len(notes), bool) if matched is None else matched
+    real = np.ones(len(notes), bool) if matched is None or not matched.any() else matched
     groups = onset_groups(notes["onset_beat"].astype(np.float64))
     beat_period = group_means(codec[:, 0], groups)
     times = equivalent_onsets(group_means(notes["onset_beat"], groups), beat_period)
     onset = times[groups] - codec[:, 2]
-    onset = np.maximum(onset - onset[real].min(initial=np.inf), 0) if real.any() else onset - onset.min()
+    onset = np.maximum(onset - onset[real].min(), 0)
     performed = np.zeros(len(notes), PERFORMED_NOTE)
     performed["onset_sec"] = onset
     duration = np.exp2(codec[:, 3]) * notated_durations(notes) * beat_period[groups]
@@ -124,7 +124,10 @@ def pedal_at(pedal: np.ndarray, times: np.ndarray) -> np.ndarray:
 def _pairs(
     score: Score, performance: Performance, alignment: Alignment, path: str
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Score rows (n,) that the alignment names, the performed note of each or -1, and the number of unknown ids."""
+    """Score rows (n,) that the alignment names, the performed note of each or -1, and the number of unknown ids.
+
+    A match whose performed note does not exist counts as a deletion.
+    """
     named = alignment.score_id != ""
     score_row = _positions(alignment.score_id[named], score.note_id)
     match = alignment.performance_id[named] != ""
@@ -147,7 +150,7 @@ def _check_matches(match: np.ndarray, score_row: np.ndarray, played: np.ndarray,
 
 
 def _positions(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Index in ``ids`` of each wanted id, the first one, or -1."""
+    """Index in ``ids`` (not empty) of each wanted id, the first one, or -1."""
     order = np.argsort(ids, kind="stable")
     found = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
     return np.where(ids[order[found]] == wanted, order[found], -1)

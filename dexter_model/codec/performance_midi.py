@@ -17,6 +17,7 @@ TICKS_PER_QUARTER = 10_000
 TEMPO = 120.0  # quarter notes a minute
 TICKS_PER_SECOND = TICKS_PER_QUARTER * TEMPO / 60
 SUSTAIN = 64
+MAX_SECONDS = 24 * 3600  # later times are set here: a file's ticks must fit 32 bits
 
 
 def write_performance_midi(performance: Performance, path: str | Path) -> None:
@@ -62,4 +63,4 @@ def _apart(start: np.ndarray, same_key: np.ndarray) -> np.ndarray:
 
 
 def _ticks(seconds: np.ndarray) -> np.ndarray:
-    return np.rint(np.maximum(seconds, 0) * TICKS_PER_SECOND).astype(np.int32)
+    return np.rint(np.clip(seconds, 0, MAX_SECONDS) * TICKS_PER_SECOND).astype(np.int32)

@@ -52,9 +52,9 @@ def _columns(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def needs_unfolding(alignment: Alignment) -> bool:
-    """Whether every score id looks as if it carried a repeat suffix (n12-1, n12-2); ids of a score's own may too."""
+    """Whether most score ids look as if they carried a repeat suffix (n12-1, n12-2); ids of a score's own may too."""
     ids = alignment.score_id[alignment.score_id != ""].tolist()
-    return bool(ids) and all(REPEAT_SUFFIX.fullmatch(score_id) for score_id in ids)
+    return 2 * sum(REPEAT_SUFFIX.fullmatch(score_id) is not None for score_id in ids) > len(ids)
 
 
 def score_as_aligned(alignment: Alignment, load: Callable[[bool], Score]) -> Score:

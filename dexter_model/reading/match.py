@@ -17,11 +17,11 @@ from dexter_model.reading.sounding import performance_of_keys
 
 MAX_BYTES = 64 << 20
 # What stands inside note(...): id, step, alteration, pitch or octave, onset, offset, velocity, channel, track.
-_PITCHED = r"([^,\n]+)()(),(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)"
-_SPELLED = r"([^,\n]+),\[([A-Ga-g]),(n|#|##|x|b|bb)\],(-?\d+),(\d+),(\d+),\d+,(\d+)()()"
+_PITCHED = r"([^,\n]+)()(),(\d{1,3}),(\d{1,12}),(\d{1,12}),(\d{1,3}),(\d{1,3}),(\d{1,3})"
+_SPELLED = r"([^,\n]+),\[([A-Ga-g]),(n|#|##|x|b|bb)\],(-?\d{1,3}),(\d{1,12}),(\d{1,12}),\d+,(\d{1,3})()()"
 _LINES = {
     version: re.compile(
-        rf"^(?:(?:snote\(([^,\n]+),.*\[(.*)\]\)|insertion)-(?:deletion|note\({note}\))|sustain\((\d+),(\d+)\)"
+        rf"^(?:(?:snote\(([^,\n]+),.*\[(.*)\]\)|insertion)-(?:deletion|note\({note}\))|sustain\((\d{1, 12}),(\d{1, 3})\)"
         r"|(?:soft|info|meta|scoreprop)\(.*\))\.[ \t]*$",
         re.MULTILINE,
     )
@@ -57,8 +57,8 @@ def load_match(path: str | Path) -> tuple[Performance, Alignment]:
 
 def _seconds_per_tick(text: str) -> tuple[int, float]:
     # Numerator and denominator apart, so that times round as in partitura.
-    rate = re.search(r"^info\(midiClockRate,(\d+)\)", text, re.MULTILINE)
-    units = re.search(r"^info\(midiClockUnits,(\d+)\)", text, re.MULTILINE)
+    rate = re.search(r"^info\(midiClockRate,(\d{1,12})\)", text, re.MULTILINE)
+    units = re.search(r"^info\(midiClockUnits,(\d{1,12})\)", text, re.MULTILINE)
     if rate is None or units is None or int(units[1]) == 0:
         raise ValueError("it does not state midiClockRate and midiClockUnits")
     return int(rate[1]), 1e6 * int(units[1])

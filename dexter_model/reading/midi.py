@@ -111,12 +111,14 @@ def _track(data: bytes) -> Track:
             kind = data[position] if status == 0xFF else None
             length, position = _variable_length(data, position + (status == 0xFF))
             if kind == 0x51:
-                tempos.append((tick, int.from_bytes(data[position : position + length])))
+                tempos.append((tick, int.from_bytes(data[position : position + 3])))
             position += length
         else:
             raise ValueError(f"byte {status:#04x} begins no MIDI event")
-    if position > len(data) or tick >= 1 << 38:
+    if position > len(data):
         raise IndexError
+    if tick >= 1 << 38:
+        raise ValueError("its times are absurd")
     return Track(np.array(events, np.int64), tempos, plays)
 
 
