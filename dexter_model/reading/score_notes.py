@@ -46,14 +46,14 @@ def score_notes(parts: list[Any], *, unfold: bool) -> Score:
         tables.append(notes)
     note_id, notes = np.concatenate(ids), np.concatenate(tables)
     order = np.lexsort((notes["pitch"], notes["onset_div"]))
-    return Score(_unique(note_id[order]), notes[order])
+    return Score(note_id[order], notes[order])
 
 
 def _part_notes(part: Any, scale: int, *, unfold: bool) -> tuple[np.ndarray, np.ndarray]:
     _check_span(part.last_point.t * scale)
     written = part.notes
     onset = np.array([note.start.t for note in written])
-    note_id = np.array([note.id for note in written], str)
+    note_id = _unique(np.array([note.id for note in written], str))
     unfold = unfold and not all(_REPETITION.search(name) for name in note_id)
     passes = _passes(part) if unfold else [(0, int(onset[-1]) + 1, 0)]
     row, start, duration, repetition = _play(written, onset, passes)
@@ -163,7 +163,7 @@ def _add_metre(notes: np.ndarray, onset: np.ndarray, signatures: list[Any], meas
 
 
 def _unique(note_id: np.ndarray) -> np.ndarray:
-    """Ids that a faulty file gives to several notes get ``.2``, ``.3`` ... in score order."""
+    """Ids that a faulty file gives to several notes get ``.2``, ``.3`` ... in document order."""
     _, group, count = np.unique(note_id, return_inverse=True, return_counts=True)
     if len(count) == len(note_id):
         return note_id
