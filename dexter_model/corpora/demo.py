@@ -14,12 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from dexter_model.codec.performance_codec import decode
+from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.corpora.layouts import music21, packaged
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.corpora.works import work_id
 from dexter_model.digests import cache_dir, file_digest, json_digest, write_atomically
 from dexter_model.notes import Performance, Score
-from dexter_model.performers.kth import PIANISTS, Pianist
+from dexter_model.performers.kth import PIANISTS, Pianist, perform
+from dexter_model.reading.midi import load_midi
+from dexter_model.reading.score import load_score
 
 GENERATOR_VERSION = 1  # to be raised whenever the rules, the decoder or the files written change
 
@@ -75,8 +79,6 @@ def _synthetic(score: PieceSource, root: Path) -> PieceSource:
 
 def _play(score: Path, folder: Path) -> None:
     """Let every pianist play a score; the folder appears when all are done."""
-    from dexter_model.reading.score import load_score
-
     notated = load_score(score)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     for pianist in PIANISTS:
@@ -91,11 +93,6 @@ def _play(score: Path, folder: Path) -> None:
 
 def write_performance(score: Score, pianist: Pianist, folder: Path) -> None:
     """Write one performance as (n)ASAP does: ``<pianist>.mid`` and its ``note_alignment.tsv``."""
-    from dexter_model.codec.performance_codec import decode
-    from dexter_model.codec.performance_midi import write_performance_midi
-    from dexter_model.performers.kth import perform
-    from dexter_model.reading.midi import load_midi
-
     played = _one_a_key(score.notes)
     codec = perform(score.notes, pianist)
     performance = _released(decode(score.notes[played], score.note_id[played], codec[played]))
@@ -116,15 +113,9 @@ def _one_a_key(notes: np.ndarray) -> np.ndarray:
 
 
 def _released(performance: Performance) -> Performance:
-    """Every key up 10 ms before it goes down again: MIDI cannot tell overlapping notes of one key apart."""
-    notes = performance.notes.copy()
-    order = np.lexsort((notes["onset_sec"], notes["pitch"]))
-    again = np.append(np.diff(notes["pitch"][order]) == 0, False)
-    until_next = np.append(np.diff(notes["onset_sec"][order]), np.inf)[again] - 0.01
-    shortened = order[again]
-    for length in ("duration_sec", "keydown_sec"):
-        notes[length][shortened] = np.minimum(notes[length][shortened], np.maximum(until_next, 0.005))
-    return Performance(performance.note_id, notes, performance.pedal)
+    """With the pedal lifted at last, when the last key goes up."""
+    end = float((performance.notes["onset_sec"] + performance.notes["keydown_sec"]).max())
+    return Performance(performance.note_id, performance.notes, np.vstack([performance.pedal, [end, 0]]))
 
 
 def _alignment_table(score: Score, performance: Performance, read_back: Performance) -> str:

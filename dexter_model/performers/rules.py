@@ -69,7 +69,8 @@ def punctuation(notes: np.ndarray, k: float, beat_period: float) -> np.ndarray:
     """The last note of a melodic unit is a little longer and a micropause follows it.
 
     Friberg, Bresin, Frydén & Sundberg (1998), "Musical punctuation on the microlevel", Journal of New Music Research
-    27(3). A unit of the upper voice ends before a rest, with a slur, and on a note longer than both its neighbours.
+    27(3). A unit of the upper voice ends before a rest, with a slur, and on a note over twice as long as both others
+    beside it.
     """
     moved = _nothing(notes)
     group, first = onset_groups(notes)
@@ -77,7 +78,7 @@ def punctuation(notes: np.ndarray, k: float, beat_period: float) -> np.ndarray:
     interval = _intervals(notes, first)
     slurred = (notes["articulation"][top] & _SLUR) > 0
     rest = interval - notes["duration_beat"][top] > 0.2
-    longest = (interval > 1.4 * np.roll(interval, 1)) & (interval > 1.4 * np.roll(interval, -1))
+    longest = (interval > 2.1 * np.roll(interval, 1)) & (interval > 2.1 * np.roll(interval, -1))
     last = rest | (slurred & ~np.append(slurred[1:], False)) | longest
     seconds = np.maximum(interval * beat_period, 0.1)
     moved[:, TEMPO] = k * np.where(last, 0.02 / seconds / np.log(2), 0)[group]

@@ -18,7 +18,7 @@ from dexter_model.reading.score import load_score
 
 RULES = ("phrase_arch", "duration_contrast", "high_loud", "punctuation", "final_ritard", "notation", "melody_lead")
 TIMED = ("duration_contrast", "punctuation")  # rules that need to know the tempo
-STILL = Pianist("still", 0, 1.0, "none", *[0.0] * len(RULES), noise=0)
+STILL = Pianist("still", 0, 1.0, "none", 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def melody(pitches: list[int], beats: float = 1.0) -> np.ndarray:
