@@ -56,7 +56,7 @@ def encode_corpus(sandbox: Sandbox, sources: Iterable[PieceSource], out: Path) -
 
 
 def decode_file(sandbox: Sandbox, codec: Path, score: str) -> Performance:
-    """The performance that a codec file describes, its rows found in the score by note id.
+    """The performance that a codec file describes: its played notes, found in the score by note id.
 
     Raises:
         InputError: the score lacks notes of the codec (``unknown_ids``), or a file cannot be read.
@@ -67,7 +67,9 @@ def decode_file(sandbox: Sandbox, codec: Path, score: str) -> Performance:
         row_of = {note_id: row for row, note_id in enumerate(notated.note_id.tolist())}
         rows = [row_of.get(note_id, -1) for note_id in encoded.note_id.tolist()]
         if min(rows, default=-1) >= 0:
-            return decode(notated.notes[rows], encoded.note_id, encoded.p_codec, encoded.matched)
+            performed = decode(notated.notes[rows], encoded.note_id, encoded.p_codec, encoded.matched)
+            played = encoded.matched
+            return Performance(performed.note_id[played], performed.notes[played], performed.pedal)
     missing = sum(row < 0 for row in rows)
     reason = f"{missing} of the {len(rows)} notes of {codec} are not in it"
     raise InputError(score, reason, "Name the score the performance was encoded against", "unknown_ids")
