@@ -1,0 +1,188 @@
+"""One score rendered: the plan, the noise, what may come out, and that company changes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import write_random_checkpoint
+
+from dexter_model.codec.performance_codec import decode
+from dexter_model.errors import InputError
+from dexter_model.expression.plan import Window, plan_batches, render_noise, score_digest
+from dexter_model.expression.rendering import Collector, Render, cut_batch, perform, playable, render
+from dexter_model.expression.sampler import WindowSampler
+from dexter_model.expression.score_files import distinct_names, find_scores, render_names
+from dexter_model.notes import SCORE_NOTE, Score
+from dexter_model.training.checkpoint import load_checkpoint
+
+
+def chords(count: int) -> Score:
+    """Three notes to an onset, an eighth apart."""
+    notes = np.zeros(count, SCORE_NOTE)
+    notes["onset_div"], notes["duration_div"] = np.arange(count) // 3, 1
+    notes["onset_beat"], notes["duration_beat"] = notes["onset_div"] / 2, 0.5
+    notes["pitch"] = 60 + 4 * (np.arange(count) % 3)
+    notes["voice"] = 1
+    return Score(np.array([f"n{k}" for k in range(count)]), notes)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("models") / "random")
+
+
+def test_noise_is_the_renders_own() -> None:
+    noise = render_noise(13, "score", 0, 1000)
+    assert noise.shape == (1000, 5)
+    np.testing.assert_array_equal(noise[:100], render_noise(13, "score", 0, 100))
+    assert abs(noise.mean()) < 0.05
+    assert abs(noise.std() - 1) < 0.05
+    others = [render_noise(*key, 1000) for key in ((14, "score", 0), (13, "other", 0), (13, "score", 1))]
+    assert all(abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.06 for other in others)
+
+
+def test_the_digest_is_of_the_notes_not_of_their_container() -> None:
+    score = chords(9)
+    assert score_digest(score) == score_digest(Score(score.note_id.astype("U40"), score.notes.copy()))
+    changed = score.notes.copy()
+    changed["pitch"][4] += 1
+    assert score_digest(score) != score_digest(Score(score.note_id, changed))
+
+
+@given(st.lists(st.integers(1, 300), max_size=6), st.integers(1, 9))
+def test_the_plan_has_every_window_once_in_order(notes: list[int], batch_size: int) -> None:
+    batches = plan_batches(notes, 60, 10, batch_size)
+    planned = [window for batch in batches for window in batch]
+    assert planned == sorted(set(planned))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    for render_index, count in enumerate(notes):
+        covered = np.zeros(count, bool)
+        for window in planned:
+            if window.render == render_index:
+                covered[window.start : window.start + 60] = True
+        assert covered.all()
+
+
+@given(st.permutations(range(6)))
+def test_windows_may_come_back_in_any_order(order: list[int]) -> None:
+    notes = {0: 130, 2: 40}  # render 1 is not wanted
+    codec = np.random.default_rng(0).normal(size=(200, 5))
+    windows = [window for batch in plan_batches([130, 90, 40], 60, 10, 1) for window in batch]
+    collector = Collector(notes, 60)
+    assert len(windows) == len(order)
+    finished = {}
+    for index in order:
+        start = windows[index].start
+        finished |= dict(collector.add((windows[index],), codec[None, start : start + 60]))
+    assert finished.keys() == notes.keys()
+    for index, joined in finished.items():
+        np.testing.assert_allclose(joined, codec[: notes[index]], atol=1e-12)
+
+
+def test_renders_of_a_lost_batch_are_given_up_once() -> None:
+    collector = Collector({0: 130, 1: 40}, 60)
+    assert collector.give_up((Window(0, 0), Window(1, 0))) == [0, 1]
+    assert collector.give_up((Window(0, 35),)) == []
+    assert collector.add((Window(0, 70),), np.zeros((1, 60, 5))) == []
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 1e6))
+def test_whatever_the_model_says_can_be_played(seed: int, scale: float) -> None:
+    score = chords(31)
+    wild = np.random.default_rng(seed).normal(scale=scale, size=(31, 5))
+    performance, encoded = perform(score, wild)
+    beat_period, velocity, _, _, pedal = encoded.p_codec.T
+    assert ((beat_period >= 0.125) & (beat_period <= 4)).all()
+    assert (np.diff(beat_period.reshape(-1)[:30].reshape(10, 3), axis=1) == 0).all()
+    assert ((velocity * 127 >= 0.999) & (velocity <= 1) & (pedal >= 0) & (pedal <= 1)).all()
+    assert np.isfinite(performance.notes["onset_sec"]).all()
+    assert performance.notes["onset_sec"].min() == 0
+    assert performance.notes["duration_sec"].min() > 0
+    assert ((performance.notes["velocity"] >= 1) & (performance.notes["velocity"] <= 127)).all()
+
+
+def test_what_can_be_played_already_stays_as_it_is() -> None:
+    score = chords(30)
+    codec = np.random.default_rng(1).uniform([0.2, 0.1, -0.2, -2, 0], [2, 0.9, 0.2, 2, 1], (30, 5))
+    codec[:, 0] = np.repeat(codec[::3, 0], 3)
+    np.testing.assert_allclose(playable(codec, score.notes), codec, rtol=1e-6)
+
+
+@pytest.mark.parametrize("notes", [1, 2, 60, 61, 500])
+def test_every_note_is_performed_once(checkpoint: Path, notes: int) -> None:
+    score = chords(notes)
+    performance, encoded = render(score, checkpoint, steps=2)
+    assert performance.note_id.tolist() == encoded.note_id.tolist() == score.note_id.tolist()
+    assert encoded.matched.all()
+    np.testing.assert_array_equal(performance.notes["pitch"], score.notes["pitch"])
+    again = decode(score.notes, score.note_id, encoded.p_codec, encoded.matched)
+    np.testing.assert_array_equal(performance.notes, again.notes)
+    np.testing.assert_array_equal(performance.pedal, again.pedal)
+
+
+def test_the_seed_and_the_sample_decide(checkpoint: Path) -> None:
+    score = chords(150)
+    first, again = (render(score, checkpoint, steps=2, seed=5)[1].p_codec for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+    for other in ({"seed": 6}, {"seed": 5, "sample": 1}, {"seed": 5, "guidance": 3.0}):
+        assert not np.array_equal(first, render(score, checkpoint, steps=2, **other)[1].p_codec)
+
+
+def test_a_window_has_the_same_bits_in_any_company(checkpoint: Path) -> None:
+    sampler = WindowSampler(load_checkpoint(checkpoint), steps=3)
+    renders = [Render(chords(n), str(n), 0) for n in (25, 170, 333)]
+
+    def sampled(batch_size: int) -> bytes:
+        plan = plan_batches([len(each.score.notes) for each in renders], 60, 10, batch_size)
+        return np.concatenate([sampler.run(cut_batch(windows, renders, 60, seed=1)) for windows in plan]).tobytes()
+
+    assert len({sampled(batch_size) for batch_size in (1, 2, 3, 7, 16)}) == 1
+
+
+def test_sampling_leaves_the_number_of_threads_alone(checkpoint: Path) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    render(chords(100), checkpoint, steps=1)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_model_that_gives_no_numbers_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not numbers") as caught:
+        render(chords(30), write_random_checkpoint(tmp_path / "broken", scale=float("nan")), steps=1)
+    assert caught.value.code == "checkpoint_unusable"
+
+
+def test_a_score_without_notes_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(InputError, match="no notes"):
+        render(chords(0), checkpoint)
+
+
+def test_scores_are_found_in_folders_once_and_renders_are_not_scores(tmp_path: Path) -> None:
+    for name in ("b.MXL", "a.musicxml", "sub/a.mei", "sub/.hidden.mid", ".git/x.mid", "notes.txt", "out/old.mid"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    os.symlink(tmp_path, tmp_path / "sub" / "loop")
+    found = find_scores([tmp_path, tmp_path / "a.musicxml", tmp_path / "notes.txt"], exclude=tmp_path / "out")
+    assert [file.relative for file in found] == ["a.musicxml", "b.MXL", "sub/a.mei", "notes.txt"]
+
+
+def test_nothing_to_render_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no score") as caught:
+        find_scores([tmp_path])
+    assert caught.value.code == "no_scores"
+    with pytest.raises(InputError, match="no such file") as caught:
+        find_scores([tmp_path / "absent.xml"])
+    assert caught.value.code == "missing_file"
+
+
+def test_names_tell_scores_apart() -> None:
+    relatives = ["op.10/no.3.musicxml", "fugue.mid", "Fugue.mxl", "sub/fugue.mid"]
+    assert render_names(relatives) == ["op.10/no.3", "fugue_mid", "Fugue_mxl", "sub/fugue"]
+    assert distinct_names(["a", "A", "a_2", "b"]) == ["a", "A_2", "a_2_2", "b"]

@@ -1,0 +1,33 @@
+"""Checkpoints with random weights: small, quick, and as good as trained ones for everything but music."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
+from dexter_model.training.checkpoint import write_checkpoint
+
+
+def write_random_checkpoint(folder: Path, window: int = 60, scale: float = 0.02) -> Path:
+    """A denoiser of 8 channels; ``scale`` is the deviation of the output layer's weights (NaN makes it useless)."""
+    import torch
+
+    from dexter_model.expression.denoiser import ClassifierFreeDenoiser
+
+    config = ExpressionConfig(DenoiserConfig(channels=8, layers=2, window=window))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ClassifierFreeDenoiser(config.denoiser)
+        model.output.weight.data = scale * torch.randn(model.output.weight.shape)
+    meta = {
+        "label": "random",
+        "config": config.to_dict(),
+        "statistics": {"mean": [0.5, 0.5, 0.0, 0.0, 0.3], "std": [0.1, 0.1, 0.02, 0.5, 0.3]},
+        "dataset": {"version": "none", "digest": "none"},
+        "code_version": "test",
+        "seed": 0,
+        "step": 0,
+        "history": [],
+    }
+    write_checkpoint(folder, {name: value.numpy() for name, value in model.state_dict().items()}, meta)
+    return folder
