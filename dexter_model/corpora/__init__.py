@@ -12,7 +12,7 @@ CORPORA = {
     "ASAP": "(n)ASAP: some 1,000 aligned performances of classical piano music, mostly from competitions "
     "(GitHub CPJKU/asap-dataset, CC BY-NC-SA 4.0)",
     "FOLDER": "any folder of match files and their scores (yours: --data-root)",
-    "MUSIC21": "scores alone: MusicXML of public-domain music inside the music21 package, 408 Bach chorales and more "
+    "MUSIC21": "scores alone: MusicXML of public-domain music inside the music21 package, over 400 by Bach and more "
     "(encodings by permission of their encoders, some CC BY-SA: see the package's corpus licence)",
     "DEMO": "needs no download: the real performance inside the parangonar package (Apache-2.0), and synthetic "
     "performances of MUSIC21 scores by rule-based virtual pianists",
