@@ -6,8 +6,8 @@ Defaults are the published ones (arXiv 2406.14850). Commands validate them as fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar
 
 from dexter_model.errors import InputError
 from dexter_model.training.config import LoopConfig, require
@@ -78,15 +78,31 @@ class ExpressionConfig:
         Raises:
             InputError: an unknown key or a value out of range (``config_invalid``).
         """
-        try:
-            return cls(
-                DenoiserConfig(**values.get("denoiser", {})),
-                DiffusionConfig(**values.get("diffusion", {})),
-                TrainingConfig(**values.get("training", {})),
+        if not isinstance(values, Mapping) or set(values) - {"denoiser", "diffusion", "training"}:
+            raise InputError(
+                "config", "has other parts than denoiser, diffusion, training", "Check it", "config_invalid"
             )
-        except (TypeError, AttributeError) as error:
-            raise InputError("config", str(error), "Check its keys and values", "config_invalid") from None
+        return cls(
+            _settings(DenoiserConfig, values.get("denoiser", {})),
+            _settings(DiffusionConfig, values.get("diffusion", {})),
+            _settings(TrainingConfig, values.get("training", {})),
+        )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The settings as plain mappings."""
         return asdict(self)
+
+
+Settings = TypeVar("Settings", DenoiserConfig, DiffusionConfig, TrainingConfig)
+
+
+def _settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Settings of JSON or YAML values, with each value of the type of its default."""
+    require(isinstance(values, Mapping), kind.__name__, values, "with keys")
+    defaults = {each.name: each.default for each in fields(kind)}
+    for name, value in values.items():
+        require(name in defaults, kind.__name__, name, f"among {', '.join(defaults)}")
+        wanted = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
+        right = isinstance(value, wanted) and not isinstance(value, bool)
+        require(right, f"{kind.__name__}.{name}", repr(value), f"like {defaults[name]!r}")
+    return kind(**values)

@@ -13,11 +13,12 @@ from torch import Tensor
 from dexter_model.diffusion.guidance import guided
 from dexter_model.diffusion.schedule import NoiseSchedule, sampling_times, x0_from_noise
 from dexter_model.diffusion.steps import ddim_step
+from dexter_model.errors import InputError
 from dexter_model.expression.condition import drop_condition
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import LIMIT, Statistics
 from dexter_model.expression.denoiser import ClassifierFreeDenoiser
-from dexter_model.training.checkpoint import Checkpoint, load_weights
+from dexter_model.training.checkpoint import Checkpoint, load_weights, unreadable
 
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 1.2
@@ -69,7 +70,10 @@ def load_denoiser(checkpoint: Checkpoint) -> tuple[ClassifierFreeDenoiser, Expre
     Raises:
         InputError: settings or weights do not fit the network (``checkpoint_unreadable``).
     """
-    config = ExpressionConfig.from_dict(checkpoint.config)
+    try:
+        config = ExpressionConfig.from_dict(checkpoint.config)
+    except InputError as error:
+        raise unreadable(checkpoint.path, f"has settings out of bounds ({error.path}: {error.reason})") from None
     with torch.device("meta"):
         model = ClassifierFreeDenoiser(config.denoiser)
     load_weights(model, checkpoint)

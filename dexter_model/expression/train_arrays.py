@@ -23,7 +23,7 @@ from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import ResidentNotes, Windows
 from dexter_model.expression.denoiser import ClassifierFreeDenoiser
 from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
-from dexter_model.training.loop import FitResult, Hooks, Progress, fit, step_seed
+from dexter_model.training.loop import FitResult, Hooks, Progress, fit
 
 
 def train_on_arrays(

@@ -116,7 +116,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         files = {name: (folder / name).read_bytes() for name in (MODEL, META)}
     except OSError as error:
         reason = f"is no checkpoint folder ({error.strerror}: {Path(error.filename).name})"
-        raise _unreadable(path, reason) from None
+        raise unreadable(path, reason) from None
     meta = _parsed_meta(folder / META, files[META])
     state = {
         name: array.astype(np.float32, copy=False) for name, array in _tensors(folder / MODEL, files[MODEL]).items()
@@ -134,7 +134,7 @@ def load_training_state(folder: Path) -> dict[str, np.ndarray]:
     try:
         return _tensors(folder / TRAINING_STATE, (folder / TRAINING_STATE).read_bytes())
     except OSError:
-        raise _unreadable(folder, f"holds no {TRAINING_STATE} to resume from") from None
+        raise unreadable(folder, f"holds no {TRAINING_STATE} to resume from") from None
 
 
 def export_checkpoint(source: str | Path, target: Path, label: str) -> str:
@@ -158,7 +158,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     if expected != found:
         wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
         first = f"{wrong[0]} is {found.get(wrong[0], 'missing')}, expected {expected.get(wrong[0], 'nothing')}"
-        raise _unreadable(checkpoint.path, f"{len(wrong)} weights do not fit its settings ({first})")
+        raise unreadable(checkpoint.path, f"{len(wrong)} weights do not fit its settings ({first})")
     model.load_state_dict({name: torch.from_numpy(value) for name, value in checkpoint.state.items()}, assign=True)
 
 
@@ -176,7 +176,7 @@ def _tensors(path: Path, data: bytes) -> dict[str, np.ndarray]:
     try:
         return parse_tensors(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise _unreadable(path, f"is no readable safetensors file ({error})") from None
+        raise unreadable(path, f"is no readable safetensors file ({error})") from None
 
 
 def _parsed_meta(path: Path, data: bytes) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _parsed_meta(path: Path, data: bytes) -> dict[str, Any]:
         if not isinstance(meta["config"], dict) or not isinstance(meta["step"], int) or "label" not in meta:
             raise ValueError("config, step or label have a wrong type")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _unreadable(path, f"is no checkpoint description ({type(error).__name__}: {error})") from None
+        raise unreadable(path, f"is no checkpoint description ({type(error).__name__}: {error})") from None
     return meta
 
 
@@ -203,5 +203,6 @@ def _digest(files: Mapping[str, bytes]) -> str:
     return json_digest({name: sha256_bytes(files[name]) for name in (MODEL, META)})
 
 
-def _unreadable(path: Path, reason: str) -> InputError:
+def unreadable(path: Path, reason: str) -> InputError:
+    """The error of a checkpoint that cannot be used."""
     return InputError(path, reason, "Train again or fetch the checkpoint anew", "checkpoint_unreadable")

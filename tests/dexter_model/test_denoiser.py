@@ -1,0 +1,174 @@
+"""The denoiser, its condition, its loss and its sampler."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dexter_model.errors import InputError
+from dexter_model.expression.condition import NULL, drop_condition, score_condition, score_table
+from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.data import LIMIT, Windows
+from dexter_model.expression.denoiser import ClassifierFreeDenoiser, step_embedding
+from dexter_model.expression.loss import diffusion_loss, noise_schedule
+from dexter_model.expression.sampling import sample_windows
+from dexter_model.notes import SCORE_NOTE
+
+SMALL = DenoiserConfig(channels=16, layers=4, window=24)
+
+
+def lively(config: DenoiserConfig = SMALL) -> ClassifierFreeDenoiser:
+    """A denoiser whose zero-initialised output says something."""
+    torch.manual_seed(0)
+    model = ClassifierFreeDenoiser(config).eval()
+    torch.nn.init.normal_(model.output.weight, std=0.3)
+    return model
+
+
+@pytest.fixture
+def windows() -> Windows:
+    generator = torch.Generator().manual_seed(5)
+    mask = torch.ones(3, 24, dtype=torch.bool)
+    mask[2, 15:] = False
+    matched = mask.clone()
+    matched[0, [3, 9]] = False
+    table = torch.randint(0, 100, (3, 24, 4), generator=generator).float()
+    codec = torch.randn(3, 24, 5, generator=generator) * mask[..., None]
+    return Windows(codec, score_condition(table, mask), mask, matched)
+
+
+@pytest.mark.parametrize(("channels", "parameters"), [(768, 62_407_685), (512, 29_000_709)])
+def test_published_parameter_counts(channels: int, parameters: int) -> None:
+    with torch.device("meta"):
+        model = ClassifierFreeDenoiser(DenoiserConfig(channels=channels, layers=12))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+def test_an_untrained_denoiser_says_nothing(windows: Windows) -> None:
+    torch.manual_seed(0)
+    model = ClassifierFreeDenoiser(SMALL)
+    predicted = model(torch.randn(3, 24, 5), torch.tensor([0, 500, 999]), windows.condition_BNR)
+    assert predicted.shape == (3, 24, 5)
+    assert torch.equal(predicted, model.output.bias.expand(3, 24, 5))
+
+
+def test_items_of_a_batch_do_not_see_each_other(windows: Windows) -> None:
+    model, t, order = lively(), torch.tensor([5, 400, 999]), torch.tensor([2, 0, 1])
+    x = torch.randn(3, 24, 5)
+    together = model(x, t, windows.condition_BNR)
+    permuted = model(x[order], t[order], windows.condition_BNR[order])
+    assert torch.allclose(permuted, together[order], atol=1e-5)
+
+
+def test_prediction_depends_on_step_and_score(windows: Windows) -> None:
+    model, x = lively(), torch.randn(3, 24, 5)
+    early, late = (model(x, torch.full((3,), t), windows.condition_BNR) for t in (10, 900))
+    unknown = model(x, torch.full((3,), 10), drop_condition(windows.condition_BNR))
+    assert not torch.allclose(early, late, atol=1e-3)
+    assert not torch.allclose(early, unknown, atol=1e-3)
+
+
+def test_step_embedding_by_hand() -> None:
+    embedding = step_embedding(torch.tensor([0, 999]))
+    assert embedding.shape == (2, 128)
+    assert embedding[0].tolist() == [0.0] * 64 + [1.0] * 64
+    assert float(embedding[1, 0]) == pytest.approx(np.sin(999.0), abs=1e-6)
+    assert float(embedding[1, 63]) == pytest.approx(np.sin(9.99e6), abs=1e-6)
+
+
+def test_condition_is_scaled_over_real_notes_only() -> None:
+    table = torch.tensor([[[10.0, 5.0], [20.0, 5.0], [30.0, 5.0], [999.0, -999.0]]])
+    scaled = score_condition(table, torch.tensor([[True, True, True, False]]))
+    assert scaled[0, :, 0].tolist() == [0.0, 0.5, 1.0, 0.0]
+    assert scaled[0, :, 1].tolist() == [0.0] * 4
+
+
+def test_condition_columns_are_the_published_four() -> None:
+    notes = np.zeros((2, 3), SCORE_NOTE)
+    notes["onset_div"], notes["pitch"], notes["voice"] = 7, 60, 2
+    assert score_table(notes).tolist() == [[[7, 0, 60, 2]] * 3] * 2
+
+
+def test_null_condition_is_one_and_the_same_in_training_and_sampling(windows: Windows) -> None:
+    seen: list[Tensor] = []
+
+    class Spy(torch.nn.Module):
+        config = SMALL
+
+        def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+            seen.append(condition)
+            return x
+
+    config = ExpressionConfig(SMALL, training=TrainingConfig(condition_dropout=0.999))
+    diffusion_loss(Spy(), windows, noise_schedule(config.diffusion), config, torch.Generator().manual_seed(0))
+    noise, schedule = torch.randn(3, 24, 5), noise_schedule(config.diffusion)
+    sample_windows(Spy(), windows.condition_BNR, windows.mask_BN, noise, schedule=schedule, steps=1)  # type: ignore[arg-type]
+    trained, conditional, unconditional = seen
+    assert torch.equal(trained, unconditional)
+    assert bool((unconditional == NULL).all())
+    assert torch.equal(conditional, windows.condition_BNR)
+
+
+@pytest.mark.parametrize("target", ["epsilon", "x_0"])
+@pytest.mark.parametrize("loss", ["l1", "l2", "huber"])
+def test_rows_nobody_played_have_no_gradient(windows: Windows, target: str, loss: str) -> None:
+    config = ExpressionConfig(DenoiserConfig(16, 4, 24, target=target), training=TrainingConfig(loss=loss))  # type: ignore[arg-type]
+    predicted = torch.randn(3, 24, 5, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    diffusion_loss(lambda *_: predicted, windows, noise_schedule(config.diffusion), config, generator).backward()
+    gradient = predicted.grad
+    assert gradient is not None
+    assert bool((gradient[~windows.matched_BN] == 0).all())
+    assert bool((gradient[windows.matched_BN] != 0).any(dim=1).all())
+
+
+def test_loss_of_a_perfect_prediction_is_nothing(windows: Windows) -> None:
+    config = ExpressionConfig(DenoiserConfig(16, 4, 24, target="x_0"))
+    schedule, generator = noise_schedule(config.diffusion), torch.Generator().manual_seed(0)
+    assert float(diffusion_loss(lambda *_: windows.x0_BN5, windows, schedule, config, generator)) == 0.0
+
+
+def test_loss_by_hand(windows: Windows) -> None:
+    """x_0 target, L1: mean |error| plus 0.2 mean error^2, over played rows."""
+    config = ExpressionConfig(DenoiserConfig(16, 4, 24, target="x_0"))
+    schedule, generator = noise_schedule(config.diffusion), torch.Generator().manual_seed(0)
+    off = windows.x0_BN5 + 0.5
+    loss = diffusion_loss(lambda *_: off, windows, schedule, config, generator)
+    assert float(loss) == pytest.approx(0.5 + 0.2 * 0.25)
+
+
+def test_sampling_is_deterministic_bounded_and_blind_to_padding(windows: Windows) -> None:
+    model, schedule = lively(), noise_schedule(ExpressionConfig().diffusion)
+    noise = torch.randn(3, 24, 5, generator=torch.Generator().manual_seed(1))
+    condition, mask = windows.condition_BNR, windows.mask_BN
+
+    def sample(noise: Tensor, guidance: float = 1.2) -> Tensor:
+        return sample_windows(model, condition, mask, noise, schedule=schedule, steps=5, guidance=guidance)
+
+    once = sample(noise)
+    assert torch.equal(once, sample(noise))
+    assert bool((once[~mask] == 0).all())
+    assert float(once.abs().max()) <= LIMIT
+    elsewhere = noise.clone()
+    elsewhere[~mask] = 77.0
+    assert torch.equal(once, sample(elsewhere))
+    assert not torch.allclose(once, sample(noise, guidance=3.0), atol=1e-3)
+
+
+def test_settings_from_outside_are_bounded() -> None:
+    config = ExpressionConfig.from_dict({"denoiser": {"channels": 32}})
+    assert ExpressionConfig.from_dict(config.to_dict()) == config
+    for values in (
+        {"denoiser": {"channels": 10**9}},
+        {"denoiser": {"layers": 10**9}},
+        {"denoiser": {"chanels": 3}},
+        {"denoiser": {"channels": "many"}},
+        {"diffusion": {"beta_start": 0.5}},
+        {"training": {"loss": "cosine"}},
+        {"denoiser": 3},
+    ):
+        with pytest.raises(InputError) as caught:
+            ExpressionConfig.from_dict(values)  # type: ignore[arg-type]
+        assert caught.value.code == "config_invalid"
