@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,17 @@ from dexter_model.metrics.intervals import RESAMPLES
 from dexter_model.metrics.renders import Render, RenderFolder, read_renders
 from dexter_model.metrics.tables import measures_frame, tables
 from dexter_model.reading.sandbox import Sandbox
+from tasks.cluster import WorkerDied, fan_out
 from tasks.progress import track
 
 FORMAT = "dexter-evaluation-1"
 EVALUATION, MEASURES = "evaluation.json", "measures.parquet"
 SEED = 13
 
+FEW_PIECES = 24  # evaluated in this process unless asked otherwise
+
 PieceKey = tuple[str, str]  # corpus and key
+Outcome = tuple[list[dict[str, Any]], list[Refused]]
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,14 @@ class PieceEvaluator:
         self.seed = seed
         self.sandbox = Sandbox()
 
-    def run(self, job: PieceJob) -> tuple[list[dict[str, Any]], list[Refused]]:
+    def run(self, job: PieceJob) -> Outcome:
         """Every measure of a piece, and the renders that could not be compared."""
         piece = self.data.piece(job.corpus, job.piece)
         return evaluate_piece(piece, job.renders, self.sandbox, self.seed)
+
+    def close(self) -> None:
+        """End the child process that reads MIDI files."""
+        self.sandbox.close()
 
 
 def evaluate(
@@ -72,7 +81,7 @@ def evaluate(
     out: str | Path,
     version: str | None = None,
     *,
-    workers: int = 0,
+    workers: int | None = None,
     seed: int = SEED,
 ) -> EvaluationResult:
     """Compare renders with every human performance of their pieces, beside the references.
@@ -85,7 +94,7 @@ def evaluate(
         renders_dirs: folders written by ``dexter render``; each is one system.
         out: folder.
         version: of the data set; the current one when None.
-        workers: actors to fan pieces out to; 0 runs in this process.
+        workers: Ray actors; 0 does all in this process, None decides by the number of pieces.
         seed: of the density points and the bootstrap.
 
     Raises:
@@ -98,7 +107,7 @@ def evaluate(
     if not jobs:
         remedy = f"Render its pieces: `dexter render --store {store_url} --split test --out DIR`"
         raise InputError(renders_dirs[0], "no render is of a piece of the data set", remedy, "no_renders")
-    results = list(track(_results(jobs, store_url, data.id, seed, workers), len(jobs), "Evaluating pieces"))
+    results = _results(jobs, partial(PieceEvaluator, store_url, data.id, seed), workers)
     refused = [*strangers, *(r for _, refusals in results for r in refusals)]
     frame = measures_frame([row for rows, _ in results for row in rows])
     parquet = io.BytesIO()
@@ -152,27 +161,17 @@ def plan(folders: Iterable[RenderFolder], known: set[PieceKey]) -> tuple[list[Pi
     return jobs, strangers
 
 
-def _results(
-    jobs: list[PieceJob], store_url: str, version: str, seed: int, workers: int
-) -> Iterator[tuple[list[dict[str, Any]], list[Refused]]]:
-    """Results in the order of the jobs."""
-    if workers < 2 or len(jobs) < 2:
-        worker = PieceEvaluator(store_url, version, seed)
-        with worker.sandbox:
-            yield from map(worker.run, jobs)
-        return
-    from tasks.cluster import WorkerDied, fan_out
+def _results(jobs: list[PieceJob], make_worker: Callable[[], PieceEvaluator], workers: int | None) -> list[Outcome]:
+    """Results in the order of the jobs; few are done in this process, since starting Ray takes longer."""
+    wanted = 0 if workers is None and len(jobs) < FEW_PIECES else workers
+    found: dict[int, Outcome] = {}
+    for number, result in track(fan_out(make_worker, jobs, workers=wanted), len(jobs), "Evaluating pieces"):
+        found[number] = _died(jobs[number], result) if isinstance(result, WorkerDied) else result
+    return [found[number] for number in range(len(jobs))]
 
-    done: dict[int, Any] = {}
-    following = 0
-    for number, result in fan_out(lambda: PieceEvaluator(store_url, version, seed), jobs, workers=workers):
-        if isinstance(result, WorkerDied):
-            dead = "its worker died three times"
-            result = ([], [Refused(r.system, r.name, "worker_died", dead) for r in jobs[number].renders])
-        done[number] = result
-        while following in done:
-            yield done.pop(following)
-            following += 1
+
+def _died(job: PieceJob, died: WorkerDied) -> Outcome:
+    return [], [Refused(render.system, render.name, "worker_died", died.reason) for render in job.renders]
 
 
 def _system(folder: RenderFolder) -> dict[str, Any]:

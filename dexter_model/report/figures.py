@@ -39,7 +39,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dexter",  # the same figure gives the same bytes
 }
 CODEC_STRIPS = (
-    ("Beat period", "s", 1.0, "viridis"),
+    ("Beat period", "of mean", 1.0, "viridis"),
     ("Velocity", "MIDI", 127.0, "viridis"),
     ("Timing", "s", 1.0, "RdBu_r"),
     ("Articulation", "log2", 1.0, "RdBu_r"),
@@ -137,20 +137,26 @@ def curves(beats: np.ndarray, humans: Mapping[str, np.ndarray], lines: Mapping[s
 
 
 def _limits(series: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Limits that show nearly all of it; a single wild onset must not flatten the rest."""
-    values = np.concatenate([s[np.isfinite(s)].ravel() for s in series])
-    low, high = np.quantile(values, [0.005, 0.995])
+    """Limits that show nearly all of every series; a single wild onset must not flatten the rest."""
+    known = [s[np.isfinite(s)] for s in series]
+    low = min(float(np.quantile(s, 0.005)) for s in known if len(s))
+    high = max(float(np.quantile(s, 0.995)) for s in known if len(s))
     margin = 0.08 * max(high - low, 1.0)
-    return float(low - margin), float(high + margin)
+    return low - margin, high + margin
 
 
 @mpl.rc_context(STYLE)
 def codec_images(codecs: Mapping[str, np.ndarray]) -> str:
-    """Codecs (N, 5) side by side, a strip a column on a common scale; NaN (not played) is grey."""
+    """Codecs (N, 5) side by side, a strip a column on a common scale; NaN (not played) is grey.
+
+    Beat periods are shown over each performance's own mean: the shape of the tempo, whatever its level.
+    """
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     grid = figure.subplots(5, len(codecs), squeeze=False)
     for row, (label, unit, factor, colours) in enumerate(CODEC_STRIPS):
         values = [factor * codec[:, row] for codec in codecs.values()]
+        if row == 0:
+            values = [strip / np.nanmean(strip) for strip in values]
         low, high = _colour_limits(np.concatenate(values), centred=colours.startswith("RdBu"))
         for axes, (title, strip) in zip(grid[row], zip(codecs, values, strict=True), strict=True):
             axes.set_facecolor("#9ca3af")

@@ -123,9 +123,9 @@ def evaluation_section(evaluation: Mapping[str, Any]) -> Row:
     """The metric tables of ``evaluation.json``."""
     summary = (
         "Every render against every performance of its piece: the mean over pieces, and under it its 95 % interval by "
-        "bootstrap over pieces. Deadpan plays the score as written, and the rule-based performer shapes it, at the mean "
-        "tempo of the piece's performances; the human column is the ceiling, each human against the others. Notes that "
-        "a side did not play or name do not count."
+        "bootstrap over pieces. Deadpan plays the score as written, and the rule-based performer shapes it, at the "
+        "mean tempo of the piece's performances; the human column is the ceiling, each human against the others. Notes "
+        "that a side did not play or name do not count."
     )
     return {
         "summary": summary,

@@ -1,0 +1,232 @@
+"""Evaluation end to end: a data set and folders of renders in, measures and tables out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from made_up_renders import made_up_piece, publish, write_renders
+
+from dexter_model.dataset.piece import Piece
+from dexter_model.errors import InputError
+from tasks.evaluate import EvaluationResult, evaluate
+
+PIECES = [made_up_piece("a", seed=1), made_up_piece("b", 4, seed=2), made_up_piece("c", 2, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = str(tmp_path_factory.mktemp("store") / "data")
+    publish(url, [*PIECES, made_up_piece("s", 2, synthetic=True, seed=4)])
+    return url
+
+
+@pytest.fixture(scope="module")
+def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_renders(tmp_path_factory.mktemp("renders") / "ours", PIECES, samples=2)
+
+
+@pytest.fixture(scope="module")
+def evaluated(store: str, renders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return evaluate(store, [renders], tmp_path_factory.mktemp("evaluation")).out
+
+
+def rows_of(folder: Path, **wanted: object) -> list[dict]:
+    table = json.loads((folder / "evaluation.json").read_text())["tables"][0]
+    return [row for row in table["rows"] if all(row[name] == value for name, value in wanted.items())]
+
+
+def test_every_render_meets_every_human(evaluated: Path) -> None:
+    measures = pl.read_parquet(evaluated / "measures.parquet")
+    ours = measures.filter(system="ours", feature="velocity", measure="correlation")
+    assert len(ours) == 2 * (3 + 4 + 2)
+    assert ours.select("piece", "sample", "human").n_unique() == len(ours)
+    assert not ours["reference"].any()
+    assert measures["system"].unique(maintain_order=True).to_list() == [
+        "ours",
+        "deadpan",
+        "rule-based performer",
+        "human",
+    ]
+
+
+def test_the_ceiling_leaves_one_out(evaluated: Path) -> None:
+    measures = pl.read_parquet(evaluated / "measures.parquet")
+    humans = measures.filter(system="human", feature="velocity", measure="correlation")
+    assert len(humans) == 3 * 2 + 4 * 3 + 2 * 1
+    assert not (humans["render"] == humans["human"]).any()
+    space = measures.filter(system="human", feature="velocity", measure="space_correlation")
+    assert sorted(space["piece"].unique()) == ["a", "b"]  # two humans leave one, which is no space
+
+
+def test_tables_say_what_they_hold(evaluated: Path) -> None:
+    content = json.loads((evaluated / "evaluation.json").read_text())
+    (table,) = content["tables"]
+    assert not table["synthetic"]
+    assert (table["pieces"], table["performances"]) == (3, 9)
+    assert table["systems"] == ["ours", "deadpan", "rule-based performer", "human"]
+    assert content["systems"][0]["checkpoint"]["label"] == "made up"
+    assert len(content["data_set"]["digest"]) == 64
+    (row,) = rows_of(evaluated, system="ours", feature="velocity", measure="correlation")
+    assert row["low"] <= row["mean"] <= row["high"]
+    assert (row["pieces"], row["comparisons"], row["undefined"]) == (3, 18, 0)
+    piece_means = (
+        pl.read_parquet(evaluated / "measures.parquet")
+        .filter(system="ours", feature="velocity", measure="correlation")
+        .group_by("piece")
+        .agg(pl.col("value").mean())["value"]
+    )
+    assert row["mean"] == pytest.approx(piece_means.mean())
+
+
+def test_deadpan_has_errors_but_no_correlation(evaluated: Path) -> None:
+    for feature in ("tempo_curve", "velocity", "timing", "articulation", "pedal"):
+        (row,) = rows_of(evaluated, system="deadpan", feature=feature, measure="correlation")
+        assert row["mean"] is None
+        assert row["undefined"] == row["comparisons"] == 9
+        assert row["why"] == "constant prediction"
+    (error,) = rows_of(evaluated, system="deadpan", feature="velocity", measure="mean_absolute_error")
+    assert error["mean"] > 1
+
+
+def test_same_inputs_same_bytes(store: str, renders: Path, evaluated: Path, tmp_path: Path) -> None:
+    again = evaluate(store, [renders], tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"evaluation.json", "measures.parquet"}
+    for name in ("evaluation.json", "measures.parquet"):
+        assert (again.out / name).read_bytes() == (evaluated / name).read_bytes()
+    assert str(tmp_path) not in (again.out / "evaluation.json").read_text()
+
+
+def test_the_order_of_performances_does_not_matter(renders: Path, evaluated: Path, tmp_path: Path) -> None:
+    turned = [
+        Piece(**vars(p) | {f: getattr(p, f)[::-1] for f in TURNED} | {"performances": p.performances[::-1]})
+        for p in PIECES
+    ]
+    publish(str(tmp_path / "store"), turned)
+    found = {key(row): row["mean"] for row in rows_of(evaluate(str(tmp_path / "store"), [renders], tmp_path / "e").out)}
+    assert found == pytest.approx({key(row): row["mean"] for row in rows_of(evaluated)})
+
+
+TURNED = ("performance", "matched", "named", "keydown_articulation")
+
+
+def key(row: dict) -> tuple[str, str, str]:
+    return row["system"], row["feature"], row["measure"]
+
+
+def test_synthetic_pieces_are_tabulated_apart(store: str, tmp_path: Path) -> None:
+    synthetic = made_up_piece("s", 2, synthetic=True, seed=4)
+    folder = write_renders(tmp_path / "r", [PIECES[0], synthetic])
+    real, plumbing = evaluate(store, [folder], tmp_path / "e").tables
+    assert (real["synthetic"], plumbing["synthetic"]) == (False, True)
+    assert plumbing["heading"] == "synthetic: shows the plumbing, not the model"
+    assert plumbing["ceiling"] == "not available"
+    assert plumbing["systems"] == ["r", "deadpan"]
+    assert real["systems"] == ["r", "deadpan", "rule-based performer", "human"]
+    assert real["pieces"] == plumbing["pieces"] == 1
+
+
+def test_one_human_has_no_ceiling(tmp_path: Path) -> None:
+    alone = made_up_piece("alone", 1, seed=9)
+    publish(str(tmp_path / "store"), [alone])
+    result = evaluate(str(tmp_path / "store"), [write_renders(tmp_path / "r", [alone])], tmp_path / "e")
+    (table,) = result.tables
+    assert table["ceiling"].startswith("not available")
+    assert "human" not in table["systems"]
+    (row,) = rows_of(result.out, system="r", feature="velocity", measure="correlation")
+    assert row["low"] is None  # one piece: no interval
+    assert not any(row["measure"].startswith("space_") for row in table["rows"])
+
+
+def test_real_performances_alone_are_references_of_a_mixed_piece(tmp_path: Path) -> None:
+    mixed = made_up_piece("mixed", 3, synthetic=[True, False, False], seed=5)
+    publish(str(tmp_path / "store"), [mixed])
+    result = evaluate(str(tmp_path / "store"), [write_renders(tmp_path / "r", [mixed])], tmp_path / "e")
+    humans = pl.read_parquet(result.out / "measures.parquet").filter(system="r")["human"].unique()
+    assert set(humans) == {"", "mixed/p1.mid", "mixed/p2.mid"}
+    assert [table["synthetic"] for table in result.tables] == [False]
+
+
+@pytest.fixture(scope="module")
+def midi_alone(store: str, tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
+    """Renders with codec, beside renders without: none from the start, deleted, damaged, missing MIDI."""
+    folder = tmp_path_factory.mktemp("midi")
+    with_codec = write_renders(folder / "codec", PIECES)
+    alone = write_renders(folder / "alone", PIECES[:1], codecs=False)
+    deleted = write_renders(folder / "deleted", PIECES[1:2])
+    (deleted / "b_0.npz").unlink()
+    damaged = write_renders(folder / "damaged", PIECES[1:], codecs=False)
+    (damaged / "b_0.mid").write_bytes(b"MThd\x00\x00")
+    (damaged / "c_0.mid").unlink()
+    return evaluate(store, [with_codec, alone, deleted, damaged], folder / "evaluation")
+
+
+def test_midi_alone_is_aligned_and_compared_on_keydown_durations(midi_alone: EvaluationResult) -> None:
+    measures = pl.read_parquet(midi_alone.out / "measures.parquet").filter(measure="correlation", human="a/p0.mid")
+    by_codec, by_midi = (
+        dict(measures.filter(system=s).select("feature", "value").iter_rows()) for s in ("codec", "alone")
+    )
+    assert "articulation" in by_codec
+    assert "articulation_keydown" not in by_codec
+    assert "articulation" not in by_midi
+    assert "articulation_keydown" in by_midi
+    assert by_midi["velocity"] == pytest.approx(by_codec["velocity"], abs=0.02)
+    assert by_midi["tempo_curve"] == pytest.approx(by_codec["tempo_curve"], abs=0.05)
+    humans = rows_of(midi_alone.out, system="human", feature="articulation_keydown", measure="correlation")
+    assert humans[0]["mean"] is not None
+
+
+def test_a_deleted_codec_leaves_the_midi(midi_alone: EvaluationResult) -> None:
+    measures = pl.read_parquet(midi_alone.out / "measures.parquet").filter(system="deleted")
+    assert "articulation_keydown" in measures["feature"]
+    assert "articulation" not in measures["feature"]
+
+
+def test_damaged_renders_do_not_fail_the_rest(midi_alone: EvaluationResult) -> None:
+    assert [(r["system"], r["name"]) for r in midi_alone.refused] == [("damaged", "b_0"), ("damaged", "c_0")]
+    assert all(r["reason"] and r["code"] for r in midi_alone.refused)
+    assert midi_alone.tables[0]["systems"][:3] == ["codec", "alone", "deleted"]
+
+
+def test_renders_of_other_scores_are_refused(store: str, tmp_path: Path) -> None:
+    stranger = made_up_piece("stranger", seed=8)
+    folder = write_renders(tmp_path / "r", [PIECES[0], stranger])
+    result = evaluate(store, [folder], tmp_path / "e")
+    assert [(r["name"], r["code"]) for r in result.refused] == [("stranger_0", "no_piece")]
+    with pytest.raises(InputError, match="no render is of a piece"):
+        evaluate(store, [write_renders(tmp_path / "none", [stranger])], tmp_path / "e2")
+
+
+def test_folders_of_equal_names_stay_apart(store: str, tmp_path: Path) -> None:
+    first = write_renders(tmp_path / "x" / "renders", PIECES[:1])
+    second = tmp_path / "y" / "renders"
+    shutil.copytree(first, second)
+    human = tmp_path / "human"
+    shutil.copytree(first, human)
+    (table,) = evaluate(store, [first, second, human], tmp_path / "e").tables
+    assert table["systems"][:3] == ["renders", "renders (2)", "human (2)"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"format": "other"}', '{"format": "dexter-renders-1", "renders": [{"name": "x"}]}'],
+)
+def test_a_folder_that_holds_no_renders(store: str, tmp_path: Path, content: str) -> None:
+    if content:
+        (tmp_path / "renders.json").write_text(content)
+    with pytest.raises(InputError) as caught:
+        evaluate(store, [tmp_path], tmp_path / "e")
+    assert caught.value.code == "renders_unreadable"
+
+
+def test_renders_lie_inside_their_folder(store: str, tmp_path: Path) -> None:
+    folder = write_renders(tmp_path / "r", PIECES[:1])
+    content = json.loads((folder / "renders.json").read_text())
+    for path in ("/etc/passwd", "../a.mid"):
+        content["renders"][0]["midi"] = path
+        (folder / "renders.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="leads out of the folder"):
+            evaluate(store, [folder], tmp_path / "e")
