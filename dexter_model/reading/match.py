@@ -21,8 +21,8 @@ _PITCHED = r"([^,\n]+)()(),(\d{1,3}),(\d{1,12}),(\d{1,12}),(\d{1,3}),(\d{1,3}),(
 _SPELLED = r"([^,\n]+),\[([A-Ga-g]),(n|#|##|x|b|bb)\],(-?\d{1,3}),(\d{1,12}),(\d{1,12}),\d+,(\d{1,3})()()"
 _LINES = {
     version: re.compile(
-        rf"^(?:(?:snote\(([^,\n]+),.*\[(.*)\]\)|insertion)-(?:deletion|note\({note}\))|sustain\((\d{1, 12}),(\d{1, 3})\)"
-        r"|(?:soft|info|meta|scoreprop)\(.*\))\.[ \t]*$",
+        r"^(?:(?:snote\(([^,\n]+),.*\[(.*)\]\)|insertion)-(?:deletion|note\(" + note + r"\))"
+        r"|sustain\((\d{1,12}),(\d{1,3})\)|(?:soft|info|meta|scoreprop)\(.*\))\.[ \t]*$",
         re.MULTILINE,
     )
     for version, note in {"1.0.0": _PITCHED, "5.0": _SPELLED, "4.0": _SPELLED, "3.0": _SPELLED}.items()
