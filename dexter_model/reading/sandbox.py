@@ -35,6 +35,7 @@ Result = TypeVar("Result")
 MEMORY_BYTES = 1 << 30
 TIMEOUT_SEC = 120.0
 POLL_SEC = 0.05
+_CHILD = f"import sys; from {__name__} import serve; serve(*map(int, sys.argv[1:]))"
 LOG_BYTES = 256 << 20  # the child writes no file larger than this, its own noise included
 
 
@@ -79,13 +80,16 @@ class Sandbox:
         """Process id of the child, None when there is none."""
         return self._child.pid if self._child and self._owner == os.getpid() else None
 
-    def call(self, function: Callable[..., Result], *args: object, timeout: float | None = None) -> Result:
-        """Run ``function(*args)`` in the child.
+    def call(
+        self, function: Callable[..., Result], *args: object, timeout: float | None = None, **options: object
+    ) -> Result:
+        """Run ``function(*args, **options)`` in the child.
 
         Args:
             function: a module's function; it is sent by name, its arguments and result are copied.
             args: the arguments; the first string or path among them names the file in errors.
             timeout: seconds, ``self.timeout`` when None.
+            options: keyword arguments, e.g. ``unfold=True``.
 
         Raises:
             InputError: the function's own, or ``parser_memory``, ``parser_timeout``, ``parser_crash`` when the child
@@ -96,7 +100,7 @@ class Sandbox:
         path = next((argument for argument in args if isinstance(argument, str | Path)), function.__qualname__)
         child = self._started()
         try:
-            self._connection.send((function.__module__, function.__qualname__, args, limit))
+            self._connection.send((function.__module__, function.__qualname__, args, options, limit))
             self._wait(child, path, limit)
             outcome, value = self._connection.recv()
         except (EOFError, OSError):
@@ -129,7 +133,7 @@ class Sandbox:
             ours, theirs = socket.socketpair()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)
             self._child = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), str(self.memory), str(os.getpid())],
+                [sys.executable, "-c", _CHILD, str(theirs.fileno()), str(self.memory), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -182,12 +186,12 @@ def _resident_bytes(pid: int) -> int:
         return 0  # it ended just now, which the next look at the connection tells
 
 
-def _run(module: str, qualname: str, args: tuple[object, ...]) -> tuple[str, object]:
+def _run(module: str, qualname: str, args: tuple[object, ...], options: dict[str, object]) -> tuple[str, object]:
     try:
         function: Any = importlib.import_module(module)
         for name in qualname.split("."):
             function = getattr(function, name)
-        return "result", function(*args)
+        return "result", function(*args, **options)
     except InputError as error:
         return "error", error
     except MemoryError:
@@ -202,25 +206,28 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _serve(descriptor: int, memory: int, parent: int) -> None:
+def serve(descriptor: int, memory: int, parent: int) -> None:
+    """The child's life: answer the calls that come over a socket until its other end closes.
+
+    Args:
+        descriptor: the socket's file descriptor.
+        memory: bytes of data this process may allocate.
+        parent: process id; this process ends when that one is no longer its parent.
+    """
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))  # holds between two looks of the parent
     resource.setrlimit(resource.RLIMIT_FSIZE, (LOG_BYTES, LOG_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process when the person presses Ctrl-C
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     connection = Connection(descriptor)
-    while True:
-        module, qualname, args, limit = connection.recv()
-        # A parser that holds the interpreter lock starves the thread above: the kernel's timer ends an orphan then.
-        signal.setitimer(signal.ITIMER_REAL, limit + 5)
-        outcome = _run(module, qualname, args)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        try:
-            connection.send(outcome)
-        except (AttributeError, TypeError):  # a result that cannot be copied
-            connection.send(("error", SandboxedError(traceback.format_exc())))
-
-
-if __name__ == "__main__":
     with contextlib.suppress(EOFError, ConnectionError):
-        _serve(*map(int, sys.argv[1:]))
+        while True:
+            *call, limit = connection.recv()
+            # A parser that holds the interpreter lock starves the thread above: the kernel's timer ends an orphan then.
+            signal.setitimer(signal.ITIMER_REAL, limit + 5)
+            outcome = _run(*call)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            try:
+                connection.send(outcome)
+            except Exception:  # a result that cannot be copied
+                connection.send(("error", SandboxedError(traceback.format_exc())))
