@@ -34,6 +34,7 @@ from dexter_model.expression.score_files import ScoreReader, distinct_names, fin
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
 from tasks.cluster import WorkerDied, cpus, fan_out
+from tasks.orchestration import task
 from tasks.progress import track
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class _Source:
     piece: str | None = None
 
 
+@task(name="render scores")
 def render_scores(paths: Iterable[str | Path], out: str | Path, settings: RenderSettings) -> RenderResult:
     """Render score files, and all score files in folders.
 
@@ -108,6 +110,7 @@ def render_scores(paths: Iterable[str | Path], out: str | Path, settings: Render
     return _render(sources, [_refusal(files[k].relative, refused[k]) for k in sorted(refused)], out, settings)
 
 
+@task(name="render split")
 def render_split(
     store: str,
     split: str,

@@ -20,6 +20,7 @@ from dexter_model.digests import file_digest, write_atomically
 from dexter_model.notes import Performance
 
 FORMAT = "dexter-renders-1"
+_WRITTEN = ("midi", "codec", "notes", "duration_sec", "digest", "codec_digest")  # what an entry says of the files
 
 
 class RendersFolder:
@@ -39,11 +40,13 @@ class RendersFolder:
             row: its entry so far: name, key and what it is to be made from.
         """
         known = self._known.get(row["name"])
-        return known | row if known and known["key"] == row["key"] else None
+        if known is None or known["key"] != row["key"]:
+            return None
+        return row | {name: known[name] for name in _WRITTEN}
 
     def begin(self) -> None:
         """From now on the folder is unfinished, until ``finish``."""
-        lines = [json.dumps(row, sort_keys=True) + "\n" for row in self._known.values()]
+        lines = [json.dumps(row) + "\n" for row in self._known.values()]
         write_atomically(self._journal, "".join(lines).encode())
         self.listing.unlink(missing_ok=True)
 
@@ -72,7 +75,7 @@ class RendersFolder:
             "codec_digest": file_digest(self.path / codec, verify=True),
         }
         with self._journal.open("a") as journal:
-            journal.write(json.dumps(row, sort_keys=True) + "\n")
+            journal.write(json.dumps(row) + "\n")
         return row
 
     def finish(self, about: dict[str, Any], renders: Iterable[dict[str, Any]], quarantined: Iterable[dict]) -> None:
@@ -91,8 +94,12 @@ class RendersFolder:
         try:
             midi, codec = f"{row['name']}.mid", f"{row['name']}.npz"
             told = (row["midi"], row["codec"], row["digest"], row["codec_digest"])
-            return "key" in row and told == (midi, codec, *(file_digest(self.path / name) for name in (midi, codec)))
-        except (OSError, ValueError, KeyError, TypeError):
+            return {"key", *_WRITTEN} <= row.keys() and told == (
+                midi,
+                codec,
+                *(file_digest(self.path / name) for name in (midi, codec)),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
 
