@@ -38,7 +38,6 @@ def train_on_arrays(
     rank: int = 0,
     workers: int = 1,
     hooks: Hooks | None = None,
-    resume: bool = True,
     seconds: float | None = None,
 ) -> FitResult:
     """Fit a ClassifierFreeDenoiser; the arguments after ``out`` are ``training.loop.fit``'s.
@@ -54,7 +53,6 @@ def train_on_arrays(
         rank: of this worker.
         workers: workers that share a batch.
         hooks: what the host wants to be called for.
-        resume: go on from the newest checkpoint in ``out``.
         seconds: time limit.
     """
     statistics = training.statistics()
@@ -89,7 +87,6 @@ def train_on_arrays(
         validation_loss=validation_loss if fixed is not None else None,
         hooks=hooks,
         rank=rank,
-        resume=resume,
         seconds=seconds,
     )
 

@@ -9,7 +9,6 @@ checkpoints.
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from dexter_model.training.checkpoint import (
     load_checkpoint,
     load_training_state,
     prune_checkpoints,
+    refuse_other_run,
     step_folder,
     write_checkpoint,
 )
@@ -100,7 +100,6 @@ def fit(
     validation_loss: Callable[[Predict], Tensor] | None = None,
     hooks: Hooks | None = None,
     rank: int = 0,
-    resume: bool = True,
     seconds: float | None = None,
 ) -> FitResult:
     """Train until ``config.steps``, going on from the newest checkpoint in ``out`` when there is one.
@@ -114,18 +113,15 @@ def fit(
         validation_loss: loss of ``predict`` on a fixed batch; computed with the averaged weights.
         hooks: see ``Hooks``.
         rank: of this process; rank 0 writes.
-        resume: False removes the checkpoints in ``out`` and starts anew.
         seconds: stop early, with a checkpoint, after this long (one process only).
 
     Raises:
-        InputError: the checkpoint in ``out`` was made with other settings or data (``resume_mismatch``).
-        FloatingPointError: the loss is no longer a number.
+        InputError: the checkpoint in ``out`` was made with other settings or data (``resume_mismatch``), or the loss is
+            no longer a number (``training_diverged``).
     """
     hooks, began = hooks or Hooks(), time.monotonic()
     torch.set_num_threads(config.threads)
-    if not resume and rank == 0:
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    run = _begin(model, config, out / "checkpoints", meta, resume)
+    run = _begin(model, config, out / "checkpoints", meta)
     network = hooks.wrap(model)
     first_step = run.step
     log = SummaryWriter(str(out / "tensorboard"), purge_step=run.step + 1) if rank == 0 else None
@@ -158,11 +154,11 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _begin(model: nn.Module, config: LoopConfig, checkpoints: Path, meta: Mapping[str, Any], resume: bool) -> _Run:
+def _begin(model: nn.Module, config: LoopConfig, checkpoints: Path, meta: Mapping[str, Any]) -> _Run:
     device = next(model.parameters()).device
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     run = _Run(model, optimiser, copy_weights(model), torch.zeros((), device=device))
-    latest = latest_checkpoint(checkpoints) if resume else None
+    latest = latest_checkpoint(checkpoints)
     if latest is not None:
         _restore(run, latest, meta)
     return run
@@ -190,7 +186,8 @@ def _record(run: _Run, validation_loss: Callable[[Predict], Tensor] | None) -> N
     since = run.step - int(run.history[-1][0] or 0 if run.history else 0)
     loss = float(run.loss_sum) / since
     if not math.isfinite(loss):
-        raise FloatingPointError(f"the training loss is {loss} at step {run.step}: lower the learning rate")
+        reason = f"the training loss is {loss} at step {run.step}"
+        raise InputError("training.learning_rate", reason, "Lower it, or the gradient clip", "training_diverged")
     validation = None
     if validation_loss is not None:
         with torch.no_grad():
@@ -226,10 +223,7 @@ def _publish(run: _Run, config: LoopConfig, checkpoints: Path, meta: Mapping[str
 
 def _restore(run: _Run, folder: Path, meta: Mapping[str, Any]) -> None:
     checkpoint = load_checkpoint(folder)
-    for name in ("config", "dataset"):
-        if _comparable(checkpoint.meta.get(name)) != _comparable(meta.get(name)):
-            reason, remedy = f"was trained with another {name}", "Choose another output folder, or start anew"
-            raise InputError(folder, reason, remedy, "resume_mismatch")
+    refuse_other_run(checkpoint, meta)
     state = {name: torch.from_numpy(value) for name, value in load_training_state(folder).items()}
     run.model.load_state_dict({name[6:]: value for name, value in state.items() if name.startswith("model/")})
     for name, weights in checkpoint.state.items():
@@ -242,15 +236,6 @@ def _restore(run: _Run, folder: Path, meta: Mapping[str, Any]) -> None:
     run.optimiser.load_state_dict({"state": slots, "param_groups": run.optimiser.state_dict()["param_groups"]})
     run.loss_sum.copy_(state["loss_sum"])
     run.step, run.history, run.digest = checkpoint.meta["step"], checkpoint.meta["history"], checkpoint.digest
-
-
-def _comparable(settings: Any) -> Any:
-    """Settings that must not change between runs: all but how long and how often."""
-    if isinstance(settings, Mapping):
-        free = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints"}
-        training = {key: value for key, value in settings.get("training", {}).items() if key not in free}
-        return {**settings, "training": training}
-    return settings
 
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

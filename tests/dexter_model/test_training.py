@@ -158,11 +158,10 @@ def test_the_seed_decides(notes: ResidentNotes, tmp_path: Path) -> None:
     assert step_seed(13, 5, 0) != step_seed(13, 5, 1) != step_seed(13, 6, 0)
 
 
-def test_a_run_that_is_done_stays_done_and_can_be_started_anew(notes: ResidentNotes, tmp_path: Path) -> None:
+def test_a_run_that_is_done_stays_done(notes: ResidentNotes, tmp_path: Path) -> None:
     first = train(notes, tmp_path)
     again = train(notes, tmp_path)
     assert (again.digest, again.loss, again.checkpoint) == (first.digest, first.loss, first.checkpoint)
-    assert train(notes, tmp_path, resume=False).digest == first.digest
 
 
 def test_another_configuration_or_data_set_does_not_go_on(notes: ResidentNotes, tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_a_run_leaves_checkpoints_history_and_event_files(notes: ResidentNotes, 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     model = torch.nn.Linear(1, 1)
-    with pytest.raises(FloatingPointError, match="learning rate"):
+    with pytest.raises(InputError, match="learning_rate"):
         fit(model, lambda predict, _: predict(torch.ones(1)).sum() * torch.nan, CONFIG.training, tmp_path, {})
 
 

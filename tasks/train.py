@@ -1,0 +1,224 @@
+"""Training on a data set by Ray Train: each worker opens the version, keeps the split in memory and fits.
+
+The loop's own checkpoints in ``out`` are what a run goes on from, whether Ray restarts its workers or a person starts
+the command again; Ray is told about them and stores nothing twice. With one worker the weights are those of the plain
+loop (``expression.train_arrays``), bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dexter_model.dataset.store import DatasetVersion, open_version
+from dexter_model.digests import write_atomically
+from dexter_model.errors import InputError
+from dexter_model.expression.config import ExpressionConfig
+from dexter_model.training.checkpoint import latest_checkpoint, load_checkpoint, refuse_other_run
+from tasks.cluster import ray_session
+from tasks.orchestration import task
+from tasks.progress import bar
+
+if TYPE_CHECKING:
+    from dexter_model.expression.data import ResidentNotes
+    from dexter_model.training.loop import Progress
+
+MAX_FAILURES = 3  # lost workers or nodes that a run survives; each time it goes on from the last checkpoint
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model: its checkpoint folder and digest, steps taken in all, final losses, seconds of this run."""
+
+    checkpoint: Path
+    digest: str
+    steps: int
+    loss: float
+    validation_loss: float | None
+    seconds: float
+
+
+@task(name="train")
+def train(
+    dataset_url: str,
+    config: ExpressionConfig,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    label: str = "trained",
+    version: str | None = None,
+) -> TrainResult:
+    """Train a denoiser on a data set's training split, going on from the last checkpoint in ``out``.
+
+    Args:
+        dataset_url: the data set, a folder or an s3:// URL.
+        config: model, diffusion, training.
+        out: folder for checkpoints, TensorBoard event files and Ray's own state; shared by all nodes.
+        workers: Ray Train workers that share each batch, one a GPU where the cluster has enough.
+        label: what reports call the model.
+        version: a version of the data set; the current one when None.
+
+    Raises:
+        InputError: no such data set, no training split, or ``out`` holds another training.
+    """
+    began, out = time.monotonic(), Path(out).absolute()
+    url = dataset_url if "://" in dataset_url else str(Path(dataset_url).absolute())
+    opened = open_version(url, version)
+    dataset = {"version": opened.id, "digest": opened.digest}
+    if not _finished(out, config, dataset):
+        settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": str(out), "label": label}
+        _train_by_ray(settings, workers)
+    return _result(out, time.monotonic() - began)
+
+
+def describe_training(dataset_url: str, config: ExpressionConfig, version: str | None = None) -> str:
+    """What ``train`` would train, on what: the answer to a dry run."""
+    opened = open_version(dataset_url, version)
+    pieces, performances = opened.catalogue, opened.catalogue["performances"]
+    import torch
+
+    from dexter_model.expression.denoiser import ClassifierFreeDenoiser
+
+    with torch.device("meta"):
+        parameters = sum(each.numel() for each in ClassifierFreeDenoiser(config.denoiser).parameters())
+    lines = [f"data set {dataset_url} {opened.id} ({opened.digest[:12]})"]
+    for split in ("train", "validation"):
+        rows = pieces["split"] == split
+        lines.append(f"  {split}: {rows.sum()} pieces, {performances.filter(rows).sum()} performances")
+    lines.append(f"denoiser: {parameters:,} parameters, target {config.denoiser.target}")
+    lines.append(f"training: {config.training.steps} steps of {config.training.batch_size} windows")
+    return "\n".join(lines)
+
+
+def resident_split(opened: DatasetVersion, split: str, condition: str) -> ResidentNotes | None:
+    """A split of a data set as resident arrays; None when it has no pieces."""
+    from dexter_model.expression.data import ResidentNotes
+
+    empty = opened.catalogue.filter(opened.catalogue["split"] == split).is_empty()
+    return None if empty else ResidentNotes.from_pieces(opened.pieces(split), condition)
+
+
+def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
+    out = Path(settings["out"])
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    ray = ray_session(workers)
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    resources = ray.cluster_resources()
+    threads = settings["config"]["training"]["threads"]
+    scaling = ScalingConfig(
+        num_workers=workers,
+        use_gpu=resources.get("GPU", 0) >= workers,
+        # A cluster with fewer CPUs than asked for shares them out; else workers would wait for ever.
+        resources_per_worker={"CPU": min(float(threads), resources.get("CPU", 1.0) / workers)},
+    )
+    shutil.rmtree(out / "ray", ignore_errors=True)  # what an earlier run told Ray; our checkpoints hold what counts
+    storage = RunConfig(name="ray", storage_path=str(out), failure_config=FailureConfig(max_failures=MAX_FAILURES))
+    trainer = TorchTrainer(
+        train_worker,  # type: ignore[arg-type]  # V2 hands on what it returns
+        train_loop_config=settings,
+        scaling_config=scaling,
+        run_config=storage,
+    )
+    with _followed(out / "progress.json", settings["config"]["training"]["steps"]):
+        result: Any = trainer.fit()
+    if result.return_value is not None:
+        raise result.return_value
+
+
+def train_worker(settings: dict[str, Any]) -> InputError | None:
+    """One Ray Train worker; returns what is wrong with its input, as raising would make Ray try again."""
+    import ray.train
+    from ray.train.torch import get_device, prepare_model
+
+    from dexter_model.expression.train_arrays import train_on_arrays
+    from dexter_model.training.loop import Hooks
+
+    context, out = ray.train.get_context(), Path(settings["out"])
+
+    def logged(progress: Progress) -> None:
+        write_atomically(out / "progress.json", json.dumps(asdict(progress)).encode())
+
+    def checkpointed(folder: Path | None, progress: Progress) -> None:
+        checkpoint = ray.train.Checkpoint(folder) if folder is not None else None
+        mode = ray.train.CheckpointUploadMode.NO_UPLOAD
+        ray.train.report(asdict(progress), checkpoint=checkpoint, checkpoint_upload_mode=mode)
+
+    try:
+        opened = open_version(settings["url"], settings["dataset"]["version"])
+        config = ExpressionConfig.from_dict(settings["config"])
+        training = resident_split(opened, "train", config.denoiser.condition)
+        if training is None:
+            raise InputError(opened.url, "has no training split", "Build it from more works", "empty_split")
+        train_on_arrays(
+            training,
+            resident_split(opened, "validation", config.denoiser.condition),
+            config,
+            out,
+            dataset=settings["dataset"],
+            label=settings["label"],
+            device=get_device(),
+            rank=context.get_world_rank(),
+            workers=context.get_world_size(),
+            hooks=Hooks(logged, checkpointed, prepare_model),
+        )
+    except InputError as error:
+        return error
+    return None
+
+
+def _finished(out: Path, config: ExpressionConfig, dataset: dict[str, str]) -> bool:
+    """Whether ``out`` holds all the steps that are asked for; refuses a folder with another training."""
+    latest = latest_checkpoint(out / "checkpoints")
+    if latest is None:
+        return False
+    checkpoint = load_checkpoint(latest)
+    refuse_other_run(checkpoint, {"config": config.to_dict(), "dataset": dataset})
+    return int(checkpoint.meta["step"]) >= config.training.steps
+
+
+def _result(out: Path, seconds: float) -> TrainResult:
+    checkpoint = load_checkpoint(out)
+    history = checkpoint.meta["history"]
+    validated = [row[2] for row in history if row[2] is not None]
+    return TrainResult(
+        checkpoint.path,
+        checkpoint.digest,
+        checkpoint.meta["step"],
+        history[-1][1],
+        validated[-1] if validated else None,
+        seconds,
+    )
+
+
+@contextlib.contextmanager
+def _followed(progress_file: Path, steps: int) -> Iterator[None]:
+    """A progress bar that follows what rank 0 writes, wherever it runs."""
+    progress_file.unlink(missing_ok=True)
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(_POLL_SECONDS):
+            with contextlib.suppress(FileNotFoundError):
+                advance_to(json.loads(progress_file.read_bytes())["step"])
+
+    with bar("training", steps) as advance_to:
+        follower = threading.Thread(target=contextvars.copy_context().run, args=(follow,), daemon=True)
+        follower.start()
+        try:
+            yield
+            advance_to(steps)
+        finally:
+            over.set()
+            follower.join()
