@@ -156,6 +156,8 @@ def _outcome(ray: Any, reference: Any) -> Any:
     try:
         return ray.get(reference)
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError, ray.exceptions.ObjectLostError) as error:
+        if getattr(error, "actor_init_failed", False):
+            raise  # what makes workers could not even be sent: no fault of the job
         return WorkerDied(" ".join(str(error).split()))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dexter_model.corpora.layouts import folder, vienna
+from dexter_model.corpora.sources import PerformanceSource, PieceSource
+from dexter_model.dataset.piece import encode_piece
+from dexter_model.reading.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+def match_file(path: Path, lines: list[str]) -> None:
+    """A match file of notes a beat apart; a line is a note number, with ``x`` when the note is not played."""
+    head = ["info(matchFileVersion,1.0.0).", "info(midiClockUnits,480).", "info(midiClockRate,500000)."]
+    head += ["scoreprop(timeSignature,4/4,1:1,0,0.0000).", "scoreprop(keySignature,C,1:1,0,0.0000)."]
+    body = []
+    for line in lines:
+        n = int(line.strip("x"))
+        note = f"snote(n{n},[C,n],{n % 5 + 2},{n // 4 + 1}:{n % 4 + 1},0,1/4,{n:.4f},{n + 1:.4f},[v1,staff1])"
+        played = f"note(n{n},{12 * (n % 5 + 3)},{480 * n},{480 * n + 400},{60 + n},0,0)"
+        body.append(f"{note}-{'deletion' if 'x' in line else played}.")
+    path.write_text("\n".join(head + body) + "\n")
+
+
+def test_a_piece_is_a_rectangle_over_the_union_of_the_named_notes(tmp_path: Path, sandbox: Sandbox) -> None:
+    match_file(tmp_path / "whole.match", [str(n) for n in range(12)])
+    match_file(tmp_path / "part.match", ["1", "2", "3x", "4", "8", "9"])
+    (tmp_path / "broken.match").write_text("nothing of the kind")
+    played = tuple(
+        PerformanceSource(name, str(tmp_path / name), None, "p")
+        for name in ("whole.match", "part.match", "broken.match")
+    )
+    source = PieceSource("FOLDER", "key", "work", "c", "t", str(tmp_path / "whole.match"), played)
+    piece, [refused] = encode_piece(source, sandbox)
+    assert piece is not None
+    assert piece.performance.shape == (2, 12, 5)
+    assert np.isfinite(piece.performance).all()
+    assert (np.diff(piece.score["onset_div"]) > 0).all()
+    named = [str(n) in ("1", "2", "3", "4", "8", "9") for n in range(12)]
+    assert piece.named.tolist() == [[True] * 12, named]
+    assert piece.matched[1].tolist() == [name and n != 3 for n, name in enumerate(named)]
+    unmatched = piece.performance[1][~piece.matched[1]]
+    np.testing.assert_allclose(
+        unmatched[:, 1:], np.tile(piece.performance[1][piece.matched[1], 1:].mean(0), (7, 1)), rtol=1e-5
+    )
+    beat_period = piece.performance[1, :, 0]
+    assert beat_period[0] == beat_period[1]  # before the first matched note: that of the first
+    assert (beat_period[[5, 6, 7]] == beat_period[4]).all()  # else that of the last before
+    assert (refused.code, refused.performance) == ("performance_unreadable", "broken.match")
+    assert len(refused.digest) == 64
+    assert "Traceback" in refused.traceback
+    assert str(Path(__file__).parents[2]) not in refused.traceback
+
+
+def test_without_score_or_alignment_every_performance_is_quarantined(tmp_path: Path, sandbox: Sandbox) -> None:
+    match_file(tmp_path / "a.match", ["0", "1", "2"])
+    (tmp_path / "b.mid").write_bytes(b"MThd")
+    played = (
+        PerformanceSource("a", str(tmp_path / "a.match"), None, "p"),
+        PerformanceSource("b", str(tmp_path / "b.mid"), None, "p"),
+    )
+    piece, refused = encode_piece(PieceSource("C", "k", "w", "c", "t", None, played), sandbox)
+    assert piece is None
+    assert [item.code for item in refused] == ["missing_score", "missing_score"]
+    score = str(tmp_path / "a.match")
+    piece, refused = encode_piece(PieceSource("C", "k", "w", "c", "t", score, played), sandbox)
+    assert [item.code for item in refused] == ["missing_alignment"]
+    assert piece is not None
+    assert piece.performances[0]["key"] == "a"
+
+
+def test_an_unreadable_score_quarantines_its_performances(tmp_path: Path, sandbox: Sandbox) -> None:
+    match_file(tmp_path / "s_1.match", ["0", "1", "2"])
+    match_file(tmp_path / "s_2.match", ["0", "1", "2"])
+    (tmp_path / "s.musicxml").write_text("<score-partwise><part>")
+    [source] = folder(tmp_path)
+    piece, refused = encode_piece(source, sandbox)
+    assert piece is None
+    assert [(item.performance, item.code) for item in refused] == [
+        ("s_1.match", "score_unreadable"),
+        ("s_2.match", "score_unreadable"),
+    ]
+
+
+@pytest.mark.corpora
+def test_vienna_has_all_its_rows(corpora_root: Path, sandbox: Sandbox) -> None:
+    encoded = [encode_piece(source, sandbox) for source in vienna(corpora_root / "vienna4x22")]
+    assert [refused for _, refused in encoded] == [[], [], [], []]
+    pieces = [piece for piece, _ in encoded if piece is not None]
+    assert [len(piece.performances) for piece in pieces] == [22, 22, 22, 22]
+    assert sum(int(piece.named.sum()) for piece in pieces) == 43_890
+    assert all(np.isfinite(piece.performance).all() for piece in pieces)
