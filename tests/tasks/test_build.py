@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dexter_model.corpora.layouts import folder
+from dexter_model.dataset.store import DatasetVersion, list_versions, open_version
+from dexter_model.errors import InputError
+from tasks.build import BuildResult, build_dataset
+
+NOTE = """<note id="n{n}"><pitch><step>{step}</step><octave>{octave}</octave></pitch><duration>1</duration>
+<voice>1</voice><type>quarter</type></note>"""
+SCORE = """<?xml version="1.0" encoding="UTF-8"?>
+<score-partwise version="3.1"><part-list><score-part id="P1"><part-name>Piano</part-name></score-part></part-list>
+<part id="P1"><measure number="1"><attributes><divisions>1</divisions><time><beats>{notes}</beats>
+<beat-type>4</beat-type></time></attributes>{body}</measure></part></score-partwise>"""
+BUILD = """
+import sys
+from pathlib import Path
+from dexter_model.corpora.layouts import folder
+from tasks.build import build_dataset
+result = build_dataset(folder(Path(sys.argv[1])), sys.argv[2], workers=int(sys.argv[3]))
+print(len(result.runs), result.resumed, result.digest, "ray" in sys.modules)
+"""
+
+
+def write_piece(root: Path, name: str, notes: int = 12, performances: int = 2, tempo: int = 480) -> None:
+    """A piece of one bar: a score and its match files."""
+    root.mkdir(exist_ok=True)
+    steps = "CDEFGAB"
+    body = "".join(NOTE.format(n=n, step=steps[n % 7], octave=3 + n % 3) for n in range(notes))
+    (root / f"{name}.musicxml").write_text(SCORE.format(notes=notes, body=body))
+    for p in range(performances):
+        lines = ["info(matchFileVersion,1.0.0).", "info(midiClockUnits,480).", "info(midiClockRate,500000)."]
+        for n in range(notes):
+            score = f"snote(n{n},[{steps[n % 7]},n],{3 + n % 3},1:{n + 1},0,1/4,{n:.4f},{n + 1:.4f},[v1,staff1])"
+            onset = tempo * n + 7 * p * (n % 4)
+            played = f"note({n},{60 + n},{onset},{onset + 400},{40 + 5 * p + n},0,0)"
+            lines.append(f"{score}-{played if n != 3 else 'deletion'}.")
+        (root / f"{name}_p{p:02}.match").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    for name in "abcde":
+        write_piece(tmp_path / "corpus", f"piece_{name}", tempo=400 + ord(name))
+    return tmp_path / "corpus"
+
+
+def build(corpus: Path, url: Path, workers: int = 0, **options: bool) -> BuildResult:
+    return build_dataset(folder(corpus), str(url), workers=workers, **options)
+
+
+def assert_same_content(a: DatasetVersion, b: DatasetVersion) -> None:
+    assert a.digest == b.digest
+    assert a.catalogue.equals(b.catalogue)
+    assert a.performances.equals(b.performances)
+    assert a.quarantine.drop("traceback").equals(b.quarantine.drop("traceback"))
+    for one, other in zip(a.pieces(), b.pieces(), strict=True):
+        for name, value in vars(one).items():
+            np.testing.assert_array_equal(value, getattr(other, name))
+
+
+def test_what_is_found_is_built_or_quarantined(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "piece_a_p01.match").write_text("no match file")
+    (corpus / "piece_b.musicxml").write_text("<score-partwise>")
+    result = build(corpus, tmp_path / "store")
+    assert (result.discovered, result.built, result.quarantined) == (10, 7, 3)
+    assert result.codes == {"performance_unreadable": 1, "score_unreadable": 2}
+    version = open_version(str(tmp_path / "store"))
+    assert version.catalogue["performances"].to_list() == [1, 2, 2, 2]
+    assert set(version.catalogue["split"]) >= {"train", "test"}
+    assert version.piece("FOLDER", "piece_c.musicxml").performance.shape == (2, 12, 5)
+    assert version.piece("FOLDER", "piece_c.musicxml").matched.sum() == 22
+    again = build(corpus, tmp_path / "store")
+    assert (again.runs, again.unchanged, again.digest) == ([], 5, result.digest)
+    forced = build(corpus, tmp_path / "store", retry_quarantined=True)
+    assert [run[1] for run in forced.runs] == ["piece_a.musicxml", "piece_b.musicxml"]
+    assert forced.version == "v1"  # nothing came of it
+
+
+def test_a_change_runs_its_piece_alone_and_says_why(corpus: Path, tmp_path: Path) -> None:
+    first = build(corpus, tmp_path / "store")
+    assert {run[2] for run in first.runs} == {"new"}
+    write_piece(corpus, "piece_b", tempo=333)
+    (corpus / "piece_b_p00.match").touch()
+    os.utime(corpus / "piece_c.musicxml")  # touched, not changed
+    told = build(corpus, tmp_path / "store", dry_run=True)
+    changed = "performance piece_b_p00.match changed; performance piece_b_p01.match changed"
+    assert told.runs == [("FOLDER", "piece_b.musicxml", changed)]
+    assert told.version == "v1"
+    second = build(corpus, tmp_path / "store")
+    assert second.runs == told.runs
+    assert second.version == "v2"
+    before, after = open_version(str(tmp_path / "store"), "v1"), open_version(str(tmp_path / "store"))
+    same = before.catalogue["digest"] == after.catalogue["digest"]
+    assert same.to_list() == [True, False, True, True, True]
+    build(corpus, tmp_path / "fresh")
+    assert open_version(str(tmp_path / "fresh")).digest == after.digest
+
+
+def test_pieces_that_are_gone_leave_the_version(corpus: Path, tmp_path: Path) -> None:
+    build(corpus, tmp_path / "store")
+    for file in corpus.glob("piece_d*"):
+        file.unlink()
+    result = build(corpus, tmp_path / "store")
+    assert (result.runs, result.removed, result.pieces) == ([], [("FOLDER", "piece_d.musicxml")], 4)
+    assert list_versions(str(tmp_path / "store")) == ["v1", "v2"]
+
+
+def test_a_dry_run_writes_nothing(corpus: Path, tmp_path: Path) -> None:
+    result = build(corpus, tmp_path / "store", dry_run=True)
+    assert (result.version, len(result.runs), result.discovered) == (None, 5, 10)
+    assert not (tmp_path / "store").exists()
+
+
+def start(corpus: Path, url: Path, workers: int) -> subprocess.Popen[str]:
+    """A build in a process of its own, and in a session of its own, so that its children can be killed with it."""
+    command = [sys.executable, "-c", BUILD, str(corpus), str(url), str(workers)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def kill_after(process: subprocess.Popen[str], url: Path, commits: int) -> None:
+    """Kill -9 once so many snapshots are in the store."""
+    while process.poll() is None and len(list(url.glob("icechunk/snapshots/*"))) < commits:
+        time.sleep(0.002)
+    assert process.poll() is None, "the build was over before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, int, str, str]:
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    runs, resumed, digest, ray = out.split()
+    return int(runs), int(resumed), digest, ray
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.cluster)])
+def test_killed_twice_a_build_goes_on_and_ends_as_an_undisturbed_one(
+    corpus: Path, tmp_path: Path, workers: int
+) -> None:
+    url = tmp_path / "store"
+    kill_after(start(corpus, url, workers), url, 2)  # the empty store, a shard
+    with pytest.raises(InputError) as told:
+        open_version(str(url))
+    assert told.value.code == "no_dataset"
+    kill_after(start(corpus, url, workers), url, 4)
+    runs, resumed, digest, ray = finish(start(corpus, url, workers))
+    assert runs == 5
+    assert resumed >= 2
+    build(corpus, tmp_path / "undisturbed")
+    assert digest == open_version(str(tmp_path / "undisturbed")).digest
+    assert_same_content(open_version(str(url)), open_version(str(tmp_path / "undisturbed")))
+    assert ray == str(workers > 0)
+    assert finish(start(corpus, url, workers)) == (0, 0, digest, "False")  # nothing to do: not even Ray starts
+
+
+def test_an_old_version_outlives_a_killed_build(corpus: Path, tmp_path: Path) -> None:
+    url = tmp_path / "store"
+    first = build(corpus, url)
+    for name in "abcde":
+        write_piece(corpus, f"piece_{name}", tempo=300 + ord(name))
+    kill_after(start(corpus, url, 0), url, 9)  # of the first build: the empty store, five shards, the version
+    version = open_version(str(url))
+    assert (version.id, version.digest) == ("v1", first.digest)
+    assert len(list(version.pieces())) == 5
+    assert build(corpus, url).resumed >= 1
+    assert open_version(str(url)).id == "v2"
+
+
+def test_two_builds_of_one_store(corpus: Path, tmp_path: Path) -> None:
+    url = tmp_path / "store"
+    process = start(corpus, url, 0)
+    while not (url / "icechunk").exists():
+        time.sleep(0.002)
+    with pytest.raises(InputError) as told:
+        build(corpus, url)
+    assert told.value.code == "store_busy"
+    finish(process)
