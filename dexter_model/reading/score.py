@@ -116,7 +116,7 @@ def _checked(path: Path) -> Any:
     if suffix in MIDI:
         return read_score_midi(path)
     if suffix == ".mei":
-        check_xml(path, path.read_bytes(), whole=True)
+        check_xml(path, path.read_bytes())
     return str(path)
 
 

@@ -42,11 +42,11 @@ def refused(sandbox: Sandbox, path: Path) -> InputError:
     return error
 
 
-def midi(ticks_per_quarter: int, delta: int, notes: int = 1) -> bytes:
+def midi(ticks_per_quarter: int, delta: int, notes: int = 1, *, first: bytes = b"") -> bytes:
     wait = bytearray([delta & 127])
     while delta := delta >> 7:
         wait.insert(0, delta & 127 | 128)
-    track = (wait + b"\x90\x3c\x40" + wait + b"\x80\x3c\x40") * notes + b"\0\xff\x2f\0"
+    track = first + (wait + b"\x90\x3c\x40" + wait + b"\x80\x3c\x40") * notes + b"\0\xff\x2f\0"
     return struct.pack(">4sIHHH4sI", b"MThd", 6, 0, 1, ticks_per_quarter, b"MTrk", len(track)) + track
 
 
@@ -61,7 +61,6 @@ UNSAFE: dict[str, str | bytes | Callable[[Path], Path]] = {
     "file.musicxml": musicxml([], prolog='<!DOCTYPE s [<!ENTITY x SYSTEM "file:///etc/hostname">]>'),
     "parameter.musicxml": musicxml([], prolog='<!DOCTYPE s [<!ENTITY % x SYSTEM "http://127.0.0.1/"> %x;]>'),
     "utf16.musicxml": musicxml([], prolog=BILLION_LAUGHS).replace("UTF-8", "UTF-16").encode("utf-16"),
-    "deep.mei": "<mei>" + "<a>" * 100_000 + "</a>" * 100_000 + "</mei>",
     "large.mxl": archive(**{"score.xml": b" " * (65 << 20)}),
     "ratio.mxl": archive(**{"score.xml": b" " * (16 << 20)}),
     "members.mxl": archive(**{f"{number}": "x" for number in range(1001)}),
@@ -79,6 +78,7 @@ UNREADABLE: dict[str, str | bytes | Callable[[Path], Path]] = {
     "page.xml": "<html><body/></html>",
     "timewise.xml": "<score-timewise/>",
     "deep.musicxml": "<score-partwise>" + "<a>" * 100_000 + "</a>" * 100_000 + "</score-partwise>",
+    "deep.mei": "<mei>" + "<a>" * 100_000 + "</a>" * 100_000 + "</mei>",
     "endless.musicxml": musicxml([attributes(1) + note("C", 4, 10**25)]),
     "long.musicxml": musicxml([attributes(1) + note("C", 4, 2**31)]),
     "high.musicxml": musicxml([attributes(1) + note("C", 99, 1)]),
@@ -126,6 +126,12 @@ def test_folders_and_missing_files(sandbox: Sandbox, tmp_path: Path) -> None:
     assert "folder" in refused(sandbox, tmp_path).reason
     assert "No such file" in refused(sandbox, tmp_path / "missing.musicxml").reason
     assert refused(sandbox, Path("/dev/zero")).code == "score_unreadable"
+
+
+def test_a_time_signature_of_endless_bars_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "metre.mid"
+    path.write_bytes(midi(480, 480, first=b"\0\xff\x58\x04\x04\x29\x18\x08"))
+    assert "time signature" in refused(sandbox, path).reason
 
 
 def test_a_declared_size_that_lies_unpacks_nothing_more(sandbox: Sandbox, tmp_path: Path) -> None:
