@@ -13,7 +13,6 @@ import datetime
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 import warnings
@@ -155,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
