@@ -32,7 +32,7 @@ SCHEMA = {
     "near_zero": pl.Float64,
 }
 SYNTHETIC_HEADING = "synthetic: shows the plumbing, not the model"
-REAL_HEADING = "human performances"
+REAL_HEADING = "Human performances"
 NOT_AVAILABLE = "not available"
 
 
@@ -77,7 +77,7 @@ def _systems(measures: pl.DataFrame) -> list[str]:
 def _ceiling(synthetic: bool, pieces: int) -> str:
     if synthetic:
         return NOT_AVAILABLE
-    return f"{pieces} pieces with two human performances and more" if pieces else f"{NOT_AVAILABLE}: one human a piece"
+    return f"from {pieces} pieces with several humans" if pieces else f"{NOT_AVAILABLE}: one human a piece"
 
 
 def _row(key: dict[str, str], group: pl.DataFrame, seed: int) -> dict[str, Any]:

@@ -83,23 +83,27 @@ def loss_curve(history: Sequence[Sequence[float | None]]) -> str:
 
 @mpl.rc_context(STYLE)
 def correlations(rows: Sequence[Mapping[str, Any]], systems: Sequence[str]) -> str:
-    """Correlation of every feature and system with its interval over pieces; undefined ones are left out."""
+    """Correlation of features and systems with intervals over pieces.
+
+    Args:
+        rows: of an evaluation table, correlations that are defined.
+        systems: all systems of the table, which fixes their colours.
+    """
     shown = [f for f in FEATURES if any(row["feature"] == f.name for row in rows)]
+    drawn_systems = [s for s in systems if any(row["system"] == s for row in rows)]
     figure = Figure(figsize=(9, 0.45 + 0.5 * len(shown) + 0.5), layout="constrained")
     axes = figure.subplots()
-    for place, system in enumerate(systems):
-        offset = (place - (len(systems) - 1) / 2) * 0.7 / len(systems)
+    for place, system in enumerate(drawn_systems):
+        offset = (place - (len(drawn_systems) - 1) / 2) * 0.7 / len(drawn_systems)
         colour = system_colour(system, systems)
-        found = {row["feature"]: row for row in rows if row["system"] == system and row["mean"] is not None}
-        heights = [y + offset for y, f in enumerate(shown) if f.name in found]
-        drawn = [found[f.name] for f in shown if f.name in found]
-        if not drawn:
-            continue
-        means = [row["mean"] for row in drawn]
-        for height, row in zip(heights, drawn, strict=True):
-            if row["low"] is not None:
-                axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=1.6, alpha=0.6)
-        axes.plot(means, heights, "o", color=colour, markersize=6, label=system)
+        found = {row["feature"]: row for row in rows if row["system"] == system}
+        heights = {f.name: y + offset for y, f in enumerate(shown) if f.name in found}
+        for name, height in heights.items():
+            if found[name]["low"] is not None:
+                ends = [found[name]["low"], found[name]["high"]]
+                axes.plot(ends, [height, height], color=colour, linewidth=1.6, alpha=0.6)
+        means = [found[name]["mean"] for name in heights]
+        axes.plot(means, list(heights.values()), "o", color=colour, markersize=6, label=system)
     axes.axvline(0, color="#9ca3af", linewidth=1)
     axes.set_yticks(range(len(shown)), [f.label for f in shown])
     axes.invert_yaxis()
@@ -193,25 +197,25 @@ def piano_rolls(performances: Mapping[str, tuple[np.ndarray, np.ndarray]], secon
     """
     figure = Figure(figsize=(9, 2.6 * len(performances) + 0.3), layout="constrained")
     grid = figure.subplots(len(performances), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for axes, (title, (notes, pedal)) in zip(grid, performances.items(), strict=True):
-        bars = _roll(axes, notes[notes["onset_sec"] < seconds], pedal)
+    early = {title: notes[notes["onset_sec"] < seconds] for title, (notes, _) in performances.items()}
+    pitches = np.concatenate([notes["pitch"] for notes in early.values()])
+    lowest, highest = int(pitches.min(initial=127)), int(pitches.max(initial=0))
+    for axes, (title, (_, pedal)) in zip(grid, performances.items(), strict=True):
+        bars = _bars(axes, early[title])
+        if len(pedal):
+            axes.step(pedal[:, 0], lowest - 8 + 5 * pedal[:, 1] / 127, where="post", color="#64748b", linewidth=0.9)
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_ylabel("MIDI pitch")
-    grid[-1].set(xlabel="seconds", xlim=(0, seconds))
+    grid[-1].set(xlabel="seconds", xlim=(0, seconds), ylim=(lowest - 9, highest + 3))
     figure.colorbar(bars, ax=list(grid), label="velocity", aspect=30, pad=0.01)
     return data_uri(figure, "png")
 
 
-def _roll(axes: Axes, notes: np.ndarray, pedal: np.ndarray) -> LineCollection:
+def _bars(axes: Axes, notes: np.ndarray) -> LineCollection:
     ends = notes["onset_sec"] + np.maximum(notes["keydown_sec"], 0.03)
     segments = [((n["onset_sec"], n["pitch"]), (end, n["pitch"])) for n, end in zip(notes, ends, strict=True)]
     bars = LineCollection(segments, cmap="plasma_r", linewidths=2.6, capstyle="butt")
     bars.set_array(notes["velocity"])
     bars.set_clim(10, 110)
     axes.add_collection(bars)
-    low = int(notes["pitch"].min(initial=60)) - 3
-    axes.autoscale_view()
-    axes.set_ylim(low - 6, int(notes["pitch"].max(initial=60)) + 3)
-    if len(pedal):
-        axes.step(pedal[:, 0], low - 5 + 4 * pedal[:, 1] / 127, where="post", color="#64748b", linewidth=0.9)
     return bars

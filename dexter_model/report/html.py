@@ -21,7 +21,7 @@ NEAR_ZERO_TOLD = 0.01  # share of denominators near zero from which a deviation 
 MEASURES = (
     ("correlation", "Correlation", "Pearson, note by note (curves: onset by onset). Higher is better; 1 is perfect."),
     ("mean_absolute_error", "Mean absolute error", "In the unit of the feature. Lower is better."),
-    ("deviation", "Deviation", "Mean of (render − human) / human, capped at ±5; in brackets of absolute values."),
+    ("deviation", "Deviation", "Mean of (render − human) / human, and in brackets of its absolute value; capped at 5."),
     (
         "kl",
         "KL divergence",
@@ -48,13 +48,13 @@ def render_page(contents: Mapping[str, Any]) -> str:
 
 
 def number(value: float | int | None, digits: int = 2) -> str:
-    """A number for people: thousands separated, a true minus, a dash for none."""
-    if value is None:
+    """A number for people: thousands separated, a true minus, a dash for none, small ones with more digits."""
+    if value is None or value != value:
         return "–"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
-    if not any(digit in text for digit in "123456789"):
-        text = text.lstrip("-")
-    return text.replace("-", "−")
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    text = f"{value:,.{digits + (0 < abs(value) < 0.1)}f}"
+    return text.replace("-", "−") if any(digit in text for digit in "123456789") else f"{0:.{digits}f}"
 
 
 def duration(seconds: float) -> str:
@@ -87,15 +87,22 @@ def metric_tables(table: Mapping[str, Any], space: bool = False) -> list[dict[st
         for feature in FEATURES:
             cells = [_cell(known, prefix + measure, feature.name, system) for system in table["systems"]]
             if any(cell["text"] != "–" for cell in cells):
-                unit = f" ({feature.unit})" if measure == "mean_absolute_error" else ""
-                rows.append({"label": feature.label + unit, "cells": cells})
+                unit = feature.unit if measure == "mean_absolute_error" and not space else ""
+                near_zero = [known[k]["near_zero"] or 0 for k in known if k[:2] == (prefix + measure, feature.name)]
+                remark = f"{max(near_zero):.0%} of denominators near zero" if max(near_zero) > NEAR_ZERO_TOLD else ""
+                rows.append({"label": feature.label, "unit": unit, "remark": remark, "cells": cells})
         tables.append({"label": label, "note": note, "rows": rows})
     return [t for t in tables if t["rows"]] + ([] if space else _joint(table, known))
 
 
 def _joint(table: Mapping[str, Any], known: Mapping[tuple[str, str, str], Any]) -> list[dict[str, Any]]:
     rows = [
-        {"label": label, "cells": [_cell(known, measure, TEMPO_VELOCITY, system) for system in table["systems"]]}
+        {
+            "label": label,
+            "unit": "",
+            "remark": "",
+            "cells": [_cell(known, measure, TEMPO_VELOCITY, system) for system in table["systems"]],
+        }
         for measure, label in (("loss", "Loss (lower is better)"), ("correlation", "Sum of correlations"))
     ]
     note = (
@@ -113,15 +120,11 @@ def _cell(known: Mapping[tuple[str, str, str], Any], measure: str, feature: str,
         return {"text": "undefined", "interval": row["why"], "remark": ""}
     text = number(row["mean"])
     interval = f"{number(row['low'])} … {number(row['high'])}" if row["low"] is not None else "one piece"
-    remarks = []
     if measure.endswith("deviation"):
         absolute = known.get((measure.replace("deviation", "absolute_deviation"), feature, system))
         text += f" ({number(absolute['mean'])})" if absolute else ""
-        if (row["near_zero"] or 0) > NEAR_ZERO_TOLD:
-            remarks.append(f"{row['near_zero']:.0%} of denominators near zero")
-    if row["undefined"]:
-        remarks.append(f"{row['undefined']} of {row['comparisons']} undefined ({row['why']})")
-    return {"text": text, "interval": interval, "remark": "; ".join(remarks)}
+    remark = f"{row['undefined']} of {row['comparisons']} undefined: {row['why']}" if row["undefined"] else ""
+    return {"text": text, "interval": interval, "remark": remark}
 
 
 def icon() -> str:
