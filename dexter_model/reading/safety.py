@@ -143,10 +143,10 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
         raise unsafe(path, f"the archive unpacks to more than {MAX_BYTES >> 20} MiB")
     for member in members:
         if member.file_size > MAX_RATIO * max(member.compress_size, 1 << 10):
-            raise unsafe(path, f"the archive's {member.filename[:80]} is packed more than {MAX_RATIO} to one")
+            raise unsafe(path, f"the archive's {member.filename[:80]!r} is packed more than {MAX_RATIO} to one")
         name = PurePosixPath(member.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts:
-            raise unsafe(path, f"the archive names a file outside itself ({member.filename[:80]})")
+            raise unsafe(path, f"the archive names a file outside itself ({member.filename[:80]!r})")
 
 
 def _root_file(path: Path, container: bytes) -> str:

@@ -166,7 +166,8 @@ class Sandbox:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(1)  # its end of the connection closes a moment before it ends
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 300))
-        last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
+        last_line = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
+        last_words = "".join(filter(str.isprintable, last_line))
         self.close()
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"status {child.returncode}"
         reason = f"the process that read it ended with {how}" + (f" ({last_words})" if last_words else "")

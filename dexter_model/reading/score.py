@@ -98,8 +98,8 @@ def _read(path: Path, unfold: bool) -> Score:
     except MemoryError:
         raise
     except Exception as error:  # partitura raises whatever the file leads it to
-        what = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise unreadable(path, f"it cannot be read as a score ({what[:200]})") from error
+        what = "".join(filter(str.isprintable, str(error)))[:200] or type(error).__name__
+        raise unreadable(path, f"it cannot be read as a score ({what})") from error
     if not len(score.notes):
         raise empty(path)
     return score

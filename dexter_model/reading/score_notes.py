@@ -57,16 +57,19 @@ def _part_notes(part: Any, scale: int, *, unfold: bool) -> tuple[np.ndarray, np.
     unfold = unfold and not all(_REPETITION.search(name) for name in note_id)
     passes = _passes(part) if unfold else [(0, int(onset[-1]) + 1, 0)]
     row, start, duration, repetition = _play(written, onset, passes)
-    _check_span(int((start + duration).max()) * scale)
+    end = start + duration
+    _check_span(int(end.max()) * scale)
 
-    beat_map = _beat_map(part, passes, int((start + duration).max()))
+    beat_map = _beat_map(part, passes, int(end.max()))
     notes = _written_notes(part, written, onset)[row]
     notes["onset_div"], notes["duration_div"] = start * scale, duration * scale
     notes["onset_beat"] = beat_map(start)
-    notes["duration_beat"] = beat_map(start + duration) - beat_map(start)
+    notes["duration_beat"] = beat_map(end) - beat_map(start)
     notes["voice"][notes["voice"] == -1] = notes["voice"].max() + 1
-    if not np.isfinite(notes["onset_beat"]).all() or notes["pitch"].min() < 0 or notes["pitch"].max() > 127:
-        raise ValueError("it has notes at no time, or of no MIDI pitch")
+    if notes["pitch"].min() < 0 or notes["pitch"].max() > 127:
+        raise ValueError("it has notes of no MIDI pitch")
+    if duration.min() < 0 or not all(np.isfinite(notes[name]).all() for name in ("onset_beat", "metrical_position")):
+        raise ValueError("it has notes of no possible time")
     return np.char.add(note_id[row], np.char.mod("-%d", repetition)) if unfold else note_id[row], notes
 
 
@@ -127,7 +130,7 @@ def _written_notes(part: Any, written: list[Any], onset: np.ndarray) -> np.ndarr
     objects = defaultdict(list)
     for thing in part.iter_all():
         objects[type(thing)].append(thing)
-    loudness = [d for d in part.iter_all(pt.LoudnessDirection, include_subclasses=True)]
+    loudness = list(part.iter_all(pt.LoudnessDirection, include_subclasses=True))
     notes = np.zeros(len(written), SCORE_NOTE)
     notes["pitch"] = [note.midi_pitch for note in written]
     notes["voice"] = [-1 if note.voice is None else note.voice for note in written]

@@ -9,13 +9,13 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from musicxml_samples import CONTAINER, attributes, direction, musicxml, note, scale, zipped
 
 from dexter_model.errors import InputError
-from dexter_model.notes import Score
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import load_score
 
@@ -83,6 +83,7 @@ UNREADABLE: dict[str, str | bytes | Callable[[Path], Path]] = {
     "long.musicxml": musicxml([attributes(1) + note("C", 4, 2**31)]),
     "high.musicxml": musicxml([attributes(1) + note("C", 99, 1)]),
     "letter.pdf": "%PDF-1.4",
+    "backwards.musicxml": musicxml([attributes(1) + note("C", 4, 4) + note("D", 4, -2)]),
     "nothing": scale(),
     "no_container.mxl": archive(**{"META-INF/container.xml": ""}),
     "no_score.mxl": archive(**{"score.xml": ""}),
@@ -194,4 +195,10 @@ def test_any_mutation_is_a_score_or_one_error(
     path = tmp_path / "mutated.musicxml"
     path.write_text("".join(pieces))
     with contextlib.suppress(InputError):
-        assert isinstance(sandbox.call(load_score, path, unfold=unfold), Score)
+        score = sandbox.call(load_score, path, unfold=unfold)
+        assert len(score.notes) == len(set(score.note_id)) > 0
+        assert (np.diff(score.notes["onset_div"]) >= 0).all()
+        assert (score.notes["duration_div"] >= 0).all()
+        assert all(
+            np.isfinite(score.notes[name]).all() for name in ("onset_beat", "duration_beat", "metrical_position")
+        )

@@ -14,7 +14,7 @@ from musicxml_samples import MUSIC21, PARTITURA, attributes, direction, musicxml
 from dexter_model.digests import cache_dir
 from dexter_model.errors import InputError
 from dexter_model.notes import ARTICULATIONS, DYNAMICS, SCORE_NOTE, Score
-from dexter_model.reading.score import cached_score, load_score
+from dexter_model.reading.score import cached_score, import_partitura, load_score
 
 COLUMNS = ("onset_beat", "duration_beat", "onset_div", "duration_div", "pitch", "voice", "staff")
 
@@ -34,14 +34,13 @@ def flags(score: Score, name: str) -> list[bool]:
 
 
 def by_partitura(path: Path, *, unfold: bool) -> np.ndarray:
-    import partitura
-    from partitura.score import unfold_part_maximal
+    partitura = import_partitura()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         score = partitura.load_musicxml(str(path), force_note_ids="keep")
         if unfold:
-            score.parts = [unfold_part_maximal(part) for part in score.parts]
+            score.parts = [partitura.score.unfold_part_maximal(part) for part in score.parts]
         return score.note_array(include_staff=True, include_grace_notes=True)
 
 
