@@ -35,8 +35,8 @@ def load_match(path: str | Path) -> tuple[Performance, Alignment]:
     """Read a match file: the played notes and the alignment, both in the order of its lines.
 
     As in partitura, lines that occur twice count once, an insertion is dropped when another line holds the same played
-    note, and deletions of tied notes (``leftOutTied``) are no part of the alignment. Unlike there, a note is read whatever
-    the line says of its place in the score.
+    note, and deletions of tied notes (``leftOutTied``) are no part of the alignment. Unlike there, a note is read
+    whatever its line says of its place in the score.
 
     Raises:
         InputError: ``performance_unreadable`` when it is no match file, holds no played note or absurd times.
