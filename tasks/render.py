@@ -30,17 +30,17 @@ from dexter_model.expression.rendering import (
     perform,
 )
 from dexter_model.expression.renders import FORMAT, RendersFolder
-from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, render_names
+from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
-from tasks.cluster import WorkerDied, cpus, fan_out
+from tasks.cluster import WorkerDied, fan_out
 from tasks.orchestration import task
 from tasks.progress import track
 
 if TYPE_CHECKING:
     from dexter_model.expression.sampler import WindowSampler
 
-FEW_SCORES = 8  # up to here starting Ray takes longer than it saves
+FEW_SCORES = 24  # up to here starting Ray takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def render_scores(paths: Iterable[str | Path], out: str | Path, settings: Render
     """
     paths = list(paths)
     files = find_scores(paths, exclude=out)
-    scores, refused = _read([file.path for file in files], _workers(settings, len(files)))
+    scores, refused = _read([file.path for file in files], settings)
     if refused and len(files) == 1 and not Path(paths[0]).is_dir():
         raise refused[0]
     names = render_names([file.relative for file in files])
@@ -126,9 +126,9 @@ def render_split(
         store: URL of the data set.
         split: ``train``, ``validation`` or ``test``.
         out: the folder to write to; renders that it holds already are kept.
+        settings: how to render.
         paired: only pieces with two or more human performances, which have a human-to-human reference.
         version: version of the data set; None is the newest.
-        settings: how to render.
 
     Raises:
         InputError: no such data set, no such piece (``no_pieces``), or a checkpoint that cannot be used.
@@ -146,11 +146,14 @@ def render_split(
     return _render(sources, [], out, settings)
 
 
-def _read(paths: list[str], workers: int) -> tuple[dict[int, Score], dict[int, InputError]]:
-    """The scores that can be read, and why the others cannot, by index."""
-    scores: dict[int, Score] = {}
+def _read(paths: list[str], settings: RenderSettings) -> tuple[dict[int, Score], dict[int, InputError]]:
+    """The scores that can be read, and why the others cannot, by index; nothing is started for scores known already."""
+    scores = {index: score for index, path in enumerate(paths) if (score := known_score(path))}
     refused: dict[int, InputError] = {}
-    for index, outcome in track(fan_out(ScoreReader, paths, workers=workers), len(paths), "Reading scores"):
+    unknown = [index for index in range(len(paths)) if index not in scores]
+    reading = fan_out(ScoreReader, [paths[index] for index in unknown], workers=_workers(settings, len(unknown)))
+    for job, outcome in track(reading, len(unknown), "Reading scores"):
+        index = unknown[job]
         if isinstance(outcome, Score):
             scores[index] = outcome
         elif isinstance(outcome, InputError):
@@ -246,10 +249,9 @@ def _sampler(checkpoint: Path, steps: int, guidance: float) -> WindowSampler:
     return WindowSampler(load_checkpoint(checkpoint), steps, guidance)
 
 
-def _workers(settings: RenderSettings, scores: int) -> int:
-    if settings.workers is not None:
-        return settings.workers
-    return 0 if scores <= FEW_SCORES else cpus()
+def _workers(settings: RenderSettings, scores: int) -> int | None:
+    """Ray actors for work on so many scores; this process works on all cores of its machine as well."""
+    return 0 if settings.workers is None and scores <= FEW_SCORES else settings.workers
 
 
 def _refusal(path: str, error: InputError) -> dict[str, str]:

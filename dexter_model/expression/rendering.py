@@ -26,9 +26,10 @@ OVERLAP = 10
 STEPS, GUIDANCE, SEED = 20, 1.2, 13
 
 # What a pianist may do, a number a codec column: 15 to 480 beats a minute (measures clip tempo to the same), MIDI
-# velocities, a second of asynchrony, sounding 64 times shorter or longer than written, pedal up to down.
-_LOWEST = np.array([60 / 480, 1 / 127, -1.0, -6.0, 0.0])
-_HIGHEST = np.array([60 / 15, 1.0, 1.0, 6.0, 1.0])
+# velocities, half a second beside the beat, sounding 16 times shorter or longer than written, pedal up to down. Beyond
+# them lies less than one note in a hundred of (n)ASAP's pianists, column by column.
+_LOWEST = np.array([60 / 480, 1 / 127, -0.5, -4.0, 0.0])
+_HIGHEST = np.array([60 / 15, 1.0, 0.5, 4.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,10 +64,13 @@ def _files(folder: Path, exclude: str | Path | None) -> list[tuple[Path, str]]:
 
 def render_names(relatives: Sequence[str]) -> list[str]:
     """What to call the render of each score file: its path without suffix, with it where several differ in it alone."""
-    bare = [str(PurePosixPath(relative).with_suffix("")) for relative in relatives]
-    count = Counter(name.lower() for name in bare)
-    whole = [str((path := PurePosixPath(relative)).with_name(path.name.replace(".", "_"))) for relative in relatives]
-    return [short if count[short.lower()] == 1 else full for short, full in zip(bare, whole, strict=True)]
+    paths = [PurePosixPath(relative) for relative in relatives]
+    bare = [path.with_suffix("") for path in paths]
+    count = Counter(str(path).lower() for path in bare)
+    whole = [path.with_name(path.name.replace(".", "_")) for path in paths]
+    chosen = [short if count[str(short).lower()] == 1 else full for short, full in zip(bare, whole, strict=True)]
+    # A name as long as file systems allow leaves no room for what is written beside it.
+    return [str(path if len(os.fsencode(path.name)) < 200 else path.with_name(path.name[:50])) for path in chosen]
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:
@@ -81,8 +84,17 @@ def distinct_names(names: Iterable[str]) -> list[str]:
     return distinct
 
 
+def known_score(path: str) -> Score | None:
+    """The score of a file as it was read before, None when it was not."""
+    try:
+        check_file(Path(path))
+    except InputError:
+        return None
+    return cached_score(path)
+
+
 class ScoreReader:
-    """Reads scores, those not in the cache in a child process that stays; refusals are returned: none fails a batch."""
+    """Reads scores in a child process that stays; refusals are returned, so that none fails a batch."""
 
     def __init__(self) -> None:
         self._sandbox = Sandbox()
@@ -90,8 +102,7 @@ class ScoreReader:
     def run(self, path: str) -> Score | InputError:
         """The score, or why there is none."""
         try:
-            check_file(Path(path))
-            return cached_score(path) or self._sandbox.call(load_score, path)
+            return self._sandbox.call(load_score, path)
         except InputError as error:
             return error
         except SandboxedError as error:

@@ -75,7 +75,7 @@ def test_windows_may_come_back_in_any_order(order: list[int]) -> None:
     windows = [window for batch in plan_batches([130, 90, 40], 60, 10, 1) for window in batch]
     collector = Collector(notes, 60)
     assert len(windows) == len(order)
-    finished = {}
+    finished: dict[int, np.ndarray] = {}
     for index in order:
         start = windows[index].start
         finished |= dict(collector.add((windows[index],), codec[None, start : start + 60]))
@@ -185,4 +185,6 @@ def test_nothing_to_render_is_told(tmp_path: Path) -> None:
 def test_names_tell_scores_apart() -> None:
     relatives = ["op.10/no.3.musicxml", "fugue.mid", "Fugue.mxl", "sub/fugue.mid"]
     assert render_names(relatives) == ["op.10/no.3", "fugue_mid", "Fugue_mxl", "sub/fugue"]
+    [long] = render_names([f"{'é' * 124}.mid"])
+    assert long == "é" * 50
     assert distinct_names(["a", "A", "a_2", "b"]) == ["a", "A_2", "a_2_2", "b"]

@@ -160,6 +160,12 @@ def test_a_checkpoint_that_cannot_be_used_is_told(scores: Path, tmp_path: Path, 
     assert caught.value.code == code
 
 
+def test_a_file_in_the_place_of_the_folder_is_told(scores: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match="cannot be made a folder"):
+        render_scores([scores], tmp_path / "out", RenderSettings(**options))
+
+
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"samples": 0}, {"batch_size": 0}, {"guidance": float("nan")}])
 def test_settings_out_of_range_are_told(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="--"):
