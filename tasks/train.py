@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import json
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -123,8 +122,10 @@ def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
         # A cluster with fewer CPUs than asked for shares them out; else workers would wait for ever.
         resources_per_worker={"CPU": min(float(threads), resources.get("CPU", 1.0) / workers)},
     )
-    shutil.rmtree(out / "ray", ignore_errors=True)  # what an earlier run told Ray; our checkpoints hold what counts
-    storage = RunConfig(name="ray", storage_path=str(out), failure_config=FailureConfig(max_failures=MAX_FAILURES))
+    # Ray's list of what an earlier run reported names checkpoints that are gone by now; ours are what counts.
+    (out / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+    failures = FailureConfig(max_failures=MAX_FAILURES)
+    storage = RunConfig(name=out.name, storage_path=str(out.parent), failure_config=failures)
     trainer = TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # V2 hands on what it returns
         train_loop_config=settings,

@@ -1,0 +1,103 @@
+"""Training on a data set by Ray Train."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_up_renders import made_up_piece, publish
+
+from dexter_model.dataset.store import open_version
+from dexter_model.errors import InputError
+from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.train_arrays import train_on_arrays
+from dexter_model.training.checkpoint import load_checkpoint
+from tasks.train import describe_training, resident_split, train
+
+CONFIG = ExpressionConfig(
+    DenoiserConfig(channels=8, layers=2, window=32),
+    training=TrainingConfig(steps=60, batch_size=4, learning_rate=1e-3, log_every=5, checkpoint_every=10),
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = str(tmp_path_factory.mktemp("store") / "dataset")
+    publish(url, [made_up_piece(f"piece{i}", performers=2, seed=i) for i in range(12)])
+    return url
+
+
+def train_plainly(store: str, out: Path, config: ExpressionConfig = CONFIG) -> str:
+    """What Ray Train has to equal: the loop in this process; returns the checkpoint's digest."""
+    opened = open_version(store)
+    training = resident_split(opened, "train", "published")
+    assert training is not None
+    dataset = {"version": opened.id, "digest": opened.digest}
+    return train_on_arrays(
+        training, resident_split(opened, "validation", "published"), config, out, dataset=dataset
+    ).digest
+
+
+@pytest.fixture
+def trained(store: str, tmp_path: Path) -> Path:
+    train_plainly(store, tmp_path, replace(CONFIG, training=replace(CONFIG.training, steps=10)))
+    return tmp_path
+
+
+def test_a_finished_training_is_returned_without_ray(store: str, trained: Path) -> None:
+    short = replace(CONFIG, training=replace(CONFIG.training, steps=10))
+    result = train(store, short, trained)
+    assert result.steps == 10
+    assert result.digest == load_checkpoint(trained).digest
+    assert result.loss > 0
+
+
+def test_another_training_in_the_folder_is_told_before_ray_starts(store: str, trained: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        train(store, replace(CONFIG, denoiser=replace(CONFIG.denoiser, channels=16)), trained)
+    assert caught.value.code == "resume_mismatch"
+
+
+def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        train(str(tmp_path / "nothing"), CONFIG, tmp_path / "out")
+    assert caught.value.code == "no_dataset"
+
+
+def test_a_dry_run_tells_what_would_be_trained(store: str) -> None:
+    text = describe_training(store, ExpressionConfig())
+    assert "62,407,685 parameters" in text
+    assert "train: " in text
+
+
+@pytest.mark.cluster
+def test_ray_train_equals_the_plain_loop_though_its_worker_is_killed(store: str, tmp_path: Path) -> None:
+    """A worker dies by SIGKILL after its first checkpoint; Ray restarts it and the weights come out the same."""
+    out = tmp_path / "ray"
+    killed: list[int] = []
+
+    def kill_a_worker() -> None:
+        import psutil
+
+        while not list(out.glob("checkpoints/step_*")):
+            time.sleep(0.02)
+        for process in psutil.Process(os.getpid()).children(recursive=True):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                killed.append(process.pid)
+                process.send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_a_worker, daemon=True)
+    killer.start()
+    result = train(store, CONFIG, out)
+    killer.join()
+    assert killed
+    assert result.steps == 60
+    assert result.digest == train_plainly(store, tmp_path / "plain")
+    assert list((out / "tensorboard").glob("events.out.tfevents.*"))
+    assert "ray" in sys.modules
