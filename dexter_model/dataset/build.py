@@ -41,6 +41,7 @@ class Build:
         self._main = repository.lookup_branch(MAIN)
         self._tag_current()
         self._resume_or_start()
+        self._tip = repository.lookup_branch(BUILD)
 
     def finished_shards(self) -> set[str]:
         """Names of the shards on the build branch: of the current version, and finished by a build that was killed."""
@@ -53,7 +54,7 @@ class Build:
         Raises:
             InputError: another build committed meanwhile (``store_busy``).
         """
-        session = self.repository.writable_session(BUILD)
+        session = self._session()
         session.merge(fork)
         self._commit(session, f"shard {shard}")
 
@@ -92,7 +93,7 @@ class Build:
         digest = content_digest(frames)
         if self.current is not None and self.current.digest == digest and not _sources_differ(self.current, frames):
             return self.current
-        session = self.repository.writable_session(BUILD)
+        session = self._session()
         root = zarr.open_group(session.store, mode="a")
         for dead in _shards(root) - set(frames["catalogue"]["shard"]):
             del root[f"shards/{dead}"]
@@ -111,11 +112,19 @@ class Build:
         assert published is not None
         return published
 
+    def _session(self) -> icechunk.Session:
+        """A session on top of this build's last commit, if that still is the last one."""
+        session = self.repository.writable_session(BUILD)
+        if session.snapshot_id != self._tip:
+            raise _busy(self.url)
+        return session
+
     def _commit(self, session: icechunk.Session, message: str) -> str:
         try:
-            return session.commit(message)
+            self._tip = session.commit(message)
         except icechunk.ConflictError as error:
             raise _busy(self.url) from error
+        return self._tip
 
     def _tag_current(self) -> None:
         # A build killed between publishing and tagging leaves this to the next one.
@@ -134,8 +143,8 @@ class Build:
 def building(url: str) -> Iterator[Build]:
     """Begin or resume the build of a store.
 
-    In a folder a lock file keeps a second build out (the kernel frees it when a build dies); on S3 the second one to
-    commit is told.
+    In a folder a lock file keeps a second build out (the kernel frees it when a build dies). On S3 whichever build
+    finds a commit that is not its own stops, and the other goes on.
 
     Raises:
         InputError: another build is at work (``store_busy``), or the URL is no place for a store.
