@@ -17,7 +17,7 @@ from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.build import Build, Tables, building, gathered, shard_name, write_shard
 from dexter_model.dataset.packing import quarantine_rows
 from dexter_model.dataset.piece import Quarantined, encode_piece
-from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build
+from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build, source_bytes
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.errors import InputError
 from dexter_model.reading.sandbox import Sandbox
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from icechunk import ForkSession
 
 Shards = dict[str, tuple[Run, ...]]
+WORTH_RAY = 16 << 20  # bytes of alignments: less is encoded sooner than a local Ray has started
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def build_dataset(
     Args:
         sources: every piece the version is to hold; pieces of the version before that are not among them are left out.
         url: a folder or ``s3://bucket/prefix``.
-        workers: Ray actors; 0 works in this process, None takes as many as there are CPUs.
+        workers: Ray actors; 0 works in this process, None takes as many as there are CPUs if Ray is worth starting.
         retry_quarantined: try everything in quarantine again, not only what may have passed.
         verify: read every file instead of trusting size and modification time.
         dry_run: only tell what would run, and why.
@@ -128,6 +129,8 @@ def _encode(build: Build, runs: Sequence[Run], workers: int | None) -> tuple[lis
     done = [build.manifest(shard) for shard in wanted if shard in finished]
     left = {shard: members for shard, members in wanted.items() if shard not in finished}
     resumed = len(runs) - sum(map(len, left.values()))
+    if workers is None and sum(source_bytes(run.source) for members in left.values() for run in members) < WORTH_RAY:
+        workers = 0
     with bar("Encoding pieces", len(runs)) as advance_to:
         advance_to(resumed)
         for tables in _encode_shards(build, left, workers):

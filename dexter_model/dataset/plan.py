@@ -176,7 +176,7 @@ def cut_shards(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     The cut depends on the runs and the sizes of their files only, so that a build that goes on after a kill, or with
     other workers, makes the same shards.
     """
-    sizes = [_bytes(run.source) for run in runs]
+    sizes = [source_bytes(run.source) for run in runs]
     target = min(SHARD_BYTES, sum(sizes) / SHARDS_WANTED)
     shards: list[list[Run]] = []
     filled = target
@@ -189,7 +189,8 @@ def cut_shards(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     return [tuple(shard) for shard in shards]
 
 
-def _bytes(source: PieceSource) -> int:
+def source_bytes(source: PieceSource) -> int:
+    """Size of a piece's alignments, which tells how much work and how large a result it is."""
     return sum(_size(performance.alignment or performance.performance) for performance in source.performances)
 
 
