@@ -95,7 +95,10 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 @functools.cache
 def code_version() -> str:
     """Version of this code: the package's, and the commit (with ``+dirty``) when run from a checkout."""
-    version = metadata.version("dexter")
+    try:
+        version = metadata.version("dexter")
+    except metadata.PackageNotFoundError:  # a copy of the code on a machine that only trains
+        version = "0+uninstalled"
     checkout = Path(__file__).resolve().parent.parent
     if not (checkout / ".git").exists():
         return version
