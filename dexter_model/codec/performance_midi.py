@@ -1,6 +1,8 @@
 """Performances as MIDI files that every reader understands alike.
 
-Resolution: 10,000 ticks a quarter note at 120 beats a minute, 0.05 ms a tick: times are off by 0.025 ms at most.
+Resolution: 10,000 ticks a quarter note at 120 beats a minute: 0.05 ms a tick, times are off by 0.025 ms at most. Half of
+that resolution beyond 8 minutes, a quarter beyond 16, and so on, because pretty_midi takes a file of more than ten
+million ticks for corrupt.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from dexter_model.notes import Performance
 
 TICKS_PER_QUARTER = 10_000
 TEMPO = 120.0  # quarter notes a minute
-TICKS_PER_SECOND = TICKS_PER_QUARTER * TEMPO / 60
+MAX_TICKS = 9_600_000
+MAX_SECONDS = 24 * 3600  # later times are set here
 SUSTAIN = 64
-MAX_SECONDS = 24 * 3600  # later times are set here: a file's ticks must fit 32 bits
 
 
 def write_performance_midi(performance: Performance, path: str | Path) -> None:
@@ -28,26 +30,35 @@ def write_performance_midi(performance: Performance, path: str | Path) -> None:
     """
     import symusic
 
+    resolution = _resolution(performance)
+    per_second = resolution * TEMPO / 60
     track: Any = symusic.Track("piano", 0, False, ttype="tick")
-    track.notes = symusic.core.NoteTickList.from_numpy(*_note_columns(performance.notes))
-    times, values = performance.pedal.T
-    order = np.argsort(times, kind="stable")
+    track.notes = symusic.core.NoteTickList.from_numpy(*_note_columns(performance.notes, per_second))
+    times, values = performance.pedal[np.argsort(performance.pedal[:, 0], kind="stable")].T
     track.controls = symusic.core.ControlChangeTickList.from_numpy(
-        _ticks(times[order]), np.full(len(order), SUSTAIN, np.uint8), values[order].astype(np.uint8)
+        _ticks(times, per_second), np.full(len(times), SUSTAIN, np.uint8), values.astype(np.uint8)
     )
-    score: Any = symusic.Score(TICKS_PER_QUARTER, ttype="tick")
+    score: Any = symusic.Score(resolution, ttype="tick")
     score.tempos.append(symusic.Tempo(0, TEMPO, ttype="tick"))
     score.tracks.append(track)
     write_atomically(path, score.dumps_midi())
 
 
-def _note_columns(notes: np.ndarray) -> tuple[np.ndarray, ...]:
+def _resolution(performance: Performance) -> int:
+    """Ticks a quarter note: 10,000, halved until the whole performance has few enough ticks."""
+    ends = performance.notes["onset_sec"] + performance.notes["keydown_sec"]
+    end = min(max(ends.max(initial=0), performance.pedal[:, 0].max(initial=0)), MAX_SECONDS)
+    halvings = np.ceil(np.log2(max(end * TICKS_PER_QUARTER * TEMPO / 60 / MAX_TICKS, 1)))
+    return TICKS_PER_QUARTER >> int(halvings)
+
+
+def _note_columns(notes: np.ndarray, per_second: float) -> tuple[np.ndarray, ...]:
     """Onset and duration in ticks, pitch and velocity, sorted by onset, then pitch."""
     notes = notes[np.lexsort((notes["onset_sec"], notes["pitch"]))]
     pitch = notes["pitch"]
     same_key = np.diff(pitch, append=-1) == 0  # as the note that follows in this order
-    start = _apart(_ticks(notes["onset_sec"]), same_key)
-    end = np.maximum(_ticks(notes["onset_sec"] + notes["keydown_sec"].astype(np.float64)), start + 1)
+    start = _apart(_ticks(notes["onset_sec"], per_second), same_key)
+    end = np.maximum(_ticks(notes["onset_sec"] + notes["keydown_sec"], per_second), start + 1)
     end = np.where(same_key, np.minimum(end, np.append(start[1:], 0)), end)
     order = np.lexsort((pitch, start))
     columns = (start, end - start, pitch, notes["velocity"])
@@ -62,5 +73,5 @@ def _apart(start: np.ndarray, same_key: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(start - rank + above) + rank - above
 
 
-def _ticks(seconds: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(seconds, 0, MAX_SECONDS) * TICKS_PER_SECOND).astype(np.int32)
+def _ticks(seconds: np.ndarray, per_second: float) -> np.ndarray:
+    return np.rint(np.clip(seconds, 0, MAX_SECONDS) * per_second).astype(np.int32)

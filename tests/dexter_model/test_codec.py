@@ -200,9 +200,9 @@ def assert_round_trip(
     score: Score, performance: Performance, alignment: Alignment, encoded: EncodedPerformance
 ) -> None:
     """Decoded onsets within 0.01 ms of the performed ones, velocities equal, on matched rows."""
-    note = dict(zip(performance.note_id.tolist()[::-1], performance.notes[::-1], strict=True))
+    number = {note_id: index for index, note_id in reversed(list(enumerate(performance.note_id.tolist())))}
     pairs = dict(zip(alignment.score_id.tolist()[::-1], alignment.performance_id.tolist()[::-1], strict=True))
-    played = np.array([note[pairs[score_id]] for score_id in encoded.note_id[encoded.matched].tolist()])
+    played = performance.notes[[number[pairs[score_id]] for score_id in encoded.note_id[encoded.matched].tolist()]]
     decoded = decode(score.notes[encoded.rows], encoded.note_id, encoded.p_codec, encoded.matched)
     notes = decoded.notes[encoded.matched]
     onset = played["onset_sec"] - played["onset_sec"].min()
