@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from dexter_model.codec.files import load_codec
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
 from dexter_model.expression.renders import RendersFolder
+from dexter_model.notes import Score
 from dexter_model.reading.midi import load_midi
 from dexter_model.reading.score import load_score
+from tasks.cluster import WorkerDied, fan_out
 from tasks.render import RenderSettings, render_scores, render_split
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +144,25 @@ def test_bad_files_are_quarantined_and_the_rest_completes(
     assert [row["path"] for row in told] == ["bomb.xml", "cut.mxl", "empty.mid", "page.musicxml"]
     assert {row["code"] for row in told} == {"score_unsafe", "score_unreadable"}
     assert all(row["reason"] for row in told)
+
+
+def test_a_render_whose_worker_died_is_quarantined_and_made_next_time(
+    scores: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = RenderSettings(**options, batch_size=2)
+    render_scores([scores], tmp_path / "undisturbed", settings)
+
+    def one_death(make_worker: Any, jobs: Any, workers: int | None) -> Iterator[tuple[int, Any]]:
+        for index, outcome in fan_out(make_worker, jobs, workers=workers):
+            yield index, WorkerDied("killed") if index == 1 and not isinstance(outcome, Score) else outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.render.fan_out", one_death)
+        result = render_scores([scores], tmp_path / "out", settings)
+    assert [row["name"] for row in result.renders] == ["bwv66.6"]
+    assert result.quarantined == [{"path": "bach/bwv269", "code": "worker_died", "reason": "killed"}]
+    assert render_scores([scores], tmp_path / "out", settings).made == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
 def test_a_single_bad_score_is_told_before_any_model_is_looked_for(tmp_path: Path) -> None:
