@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import psutil
 
@@ -62,6 +62,9 @@ class Sandbox:
         timeout: seconds a call may take unless the call says otherwise.
         memory: resident bytes the child may hold.
     """
+
+    _connection: Connection
+    _log: IO[bytes]
 
     def __init__(self, timeout: float = TIMEOUT_SEC, memory: int = MEMORY_BYTES) -> None:
         self.timeout = timeout
@@ -127,8 +130,8 @@ class Sandbox:
         self._child = None
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._child and (self._owner != os.getpid() or self._child.poll() is not None):
-            self.close()
+        if self._child and (self._owner != os.getpid() or self._child.poll() is not None or self._connection.poll()):
+            self.close()  # another process's, or dead: an idle child has nothing to say but that it ended
         if self._child is None:
             ours, theirs = socket.socketpair()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)

@@ -3,7 +3,8 @@
 partitura builds its note array note by note and unfolds by copying every object of a part: together nearly half of the
 time a score takes. Here a part's notes become columns once; unfolding takes rows of them along partitura's own path
 through the repeats, and partitura's own beat map places them. Onsets, durations, voices and ids come out as
-``unfold_part_maximal`` and ``note_array`` give them; metre and markings are read where they are written.
+``unfold_part_maximal`` and ``note_array`` give them, faults included (in ASAP's Kreisleriana 3 four notes end before
+they start); metre and markings are read where they are written.
 """
 
 from __future__ import annotations

@@ -83,7 +83,6 @@ UNREADABLE: dict[str, str | bytes | Callable[[Path], Path]] = {
     "long.musicxml": musicxml([attributes(1) + note("C", 4, 2**31)]),
     "high.musicxml": musicxml([attributes(1) + note("C", 99, 1)]),
     "letter.pdf": "%PDF-1.4",
-    "backwards.musicxml": musicxml([attributes(1) + note("C", 4, 4) + note("D", 4, -2)]),
     "nothing": scale(),
     "no_container.mxl": archive(**{"META-INF/container.xml": ""}),
     "no_score.mxl": archive(**{"score.xml": ""}),
@@ -198,7 +197,6 @@ def test_any_mutation_is_a_score_or_one_error(
         score = sandbox.call(load_score, path, unfold=unfold)
         assert len(score.notes) == len(set(score.note_id)) > 0
         assert (np.diff(score.notes["onset_div"]) >= 0).all()
-        assert (score.notes["duration_div"] >= 0).all()
         assert all(
             np.isfinite(score.notes[name]).all() for name in ("onset_beat", "duration_beat", "metrical_position")
         )
