@@ -1,7 +1,7 @@
 """Performances as MIDI files that every reader understands alike.
 
-Resolution: 10,000 ticks a quarter note at 120 beats a minute: 0.05 ms a tick, times are off by 0.025 ms at most. Half of
-that resolution beyond 8 minutes, a quarter beyond 16, and so on, because pretty_midi takes a file of more than ten
+Resolution: 10,000 ticks a quarter note at 120 beats a minute: 0.05 ms a tick, times are off by 0.025 ms at most. Half
+of that resolution beyond 8 minutes, a quarter beyond 16, and so on, because pretty_midi takes a file of more than ten
 million ticks for corrupt.
 """
 
