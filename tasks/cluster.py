@@ -94,7 +94,7 @@ def fan_out(
     ray = ray_session(wanted)
     # A cluster with fewer CPUs than workers were asked for shares them out; else actors would wait for ever.
     share = min(1.0, ray.cluster_resources().get("CPU", 1.0) / wanted)
-    options = {"num_cpus": share, "num_gpus": gpus, "max_concurrency": 1}
+    options = {"num_cpus": share, "num_gpus": gpus}
     actor_class = ray.remote(**options, **({"memory": memory} if memory else {}))(_Actor)
     yield from _over_actors(ray, lambda: actor_class.remote(make_worker), jobs, wanted)
 

@@ -20,7 +20,15 @@ import zarr
 
 from dexter_model.dataset.packing import TABLES, Row, describe, pack, quarantine_rows
 from dexter_model.dataset.piece import ENCODER, Piece, Quarantined
-from dexter_model.dataset.repository import BUILD, FORMAT, MAIN, create_repository, local_folder, open_repository
+from dexter_model.dataset.repository import (
+    BUILD,
+    FORMAT,
+    MAIN,
+    create_repository,
+    local_folder,
+    open_repository,
+    storage_errors,
+)
 from dexter_model.dataset.splits import split_of_works
 from dexter_model.dataset.store import DatasetVersion, current_version, read_array, root_group
 from dexter_model.digests import json_digest
@@ -121,7 +129,8 @@ class Build:
 
     def _commit(self, session: icechunk.Session, message: str) -> str:
         try:
-            self._tip = session.commit(message)
+            with storage_errors(self.url):
+                self._tip = session.commit(message)
         except icechunk.ConflictError as error:
             raise _busy(self.url) from error
         return self._tip
@@ -178,8 +187,9 @@ def write_shard(
     group = zarr.open_group(fork.store, mode="a").require_group("shards").create_group(shard)
     rows = describe(pieces, shard) | {"quarantine": quarantine_rows(quarantined), "sources": list(sources)}
     manifest = np.frombuffer(json.dumps(rows).encode(), np.uint8)
-    for name, array in (pack(pieces) | {"manifest": manifest}).items():
-        group.create_array(name, data=array, chunks=tuple(max(1, length) for length in array.shape))
+    with storage_errors(url):
+        for name, array in (pack(pieces) | {"manifest": manifest}).items():
+            group.create_array(name, data=array, chunks=tuple(max(1, length) for length in array.shape))
     return fork
 
 

@@ -57,7 +57,7 @@ def open_repository(url: str) -> icechunk.Repository:
     if folder is not None and not (folder / _INSIDE).is_dir():
         raise _no_dataset(url)
     storage = _bucket(url) if folder is None else _folder(folder / _INSIDE)
-    with _told(url):
+    with storage_errors(url):
         if not icechunk.Repository.exists(storage):
             raise _no_dataset(url)
         return icechunk.Repository.open(storage)
@@ -70,7 +70,7 @@ def create_repository(url: str) -> None:
     aside and renamed: a kill in between does no harm.
     """
     folder = local_folder(url)
-    with _told(url):
+    with storage_errors(url):
         if folder is None:
             icechunk.Repository.open_or_create(_bucket(url))
         elif not (folder / _INSIDE).exists():
@@ -81,12 +81,14 @@ def create_repository(url: str) -> None:
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
+def storage_errors(url: str) -> Iterator[None]:
+    """Tell what storage refuses (credentials, a bucket that is not there, a full disk) as bad input."""
     try:
         yield
     except icechunk.IcechunkError as error:
-        reason = f"cannot be opened ({str(error).strip().splitlines()[-1].strip(' `->')})"
-        raise InputError(url, reason, "Check the URL, the endpoint and the credentials", "store_unreachable") from error
+        reason = f"cannot be read or written ({str(error).strip().splitlines()[-1].strip(' `->')})"
+        remedy = "Check the URL, the credentials and the space left; what was built is kept"
+        raise InputError(url, reason, remedy, "store_unreachable") from error
 
 
 def _folder(folder: Path) -> icechunk.Storage:
