@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 
 MEMORY_BYTES = 1 << 30
 TIMEOUT_SEC = 120.0
+PATIENCE = 4  # seconds of the clock allowed for each second of processor time
 POLL_SEC = 0.05
 _CHILD = f"import sys; from {__name__} import serve; serve(*map(int, sys.argv[1:]))"
 LOG_BYTES = 256 << 20  # the child writes no file larger than this, its own noise included
@@ -59,7 +60,8 @@ class Sandbox:
     One thread uses a sandbox at a time. A forked process that inherits one gets a child of its own.
 
     Args:
-        timeout: seconds a call may take unless the call says otherwise.
+        timeout: seconds of processor time a call may take unless the call says otherwise. A busy machine must not make
+            a good file look hostile; a child that waits instead of working gets ``PATIENCE`` times as long.
         memory: resident bytes the child may hold.
     """
 
@@ -91,7 +93,7 @@ class Sandbox:
         Args:
             function: a module's function; it is sent by name, its arguments and result are copied.
             args: the arguments; the first string or path among them names the file in errors.
-            timeout: seconds, ``self.timeout`` when None.
+            timeout: seconds of processor time, ``self.timeout`` when None.
             options: keyword arguments, e.g. ``unfold=True``.
 
         Raises:
@@ -151,13 +153,14 @@ class Sandbox:
         return self._child
 
     def _wait(self, child: subprocess.Popen[bytes], path: object, limit: float) -> None:
-        deadline = time.monotonic() + limit
+        begun, deadline = _used(child.pid)[1], time.monotonic() + PATIENCE * limit
         while not self._connection.poll(POLL_SEC):
             if child.poll() is not None:
                 raise EOFError
-            if _resident_bytes(child.pid) > self.memory:
+            resident, busy = _used(child.pid)
+            if resident > self.memory:
                 raise self._too_large(path)
-            if time.monotonic() > deadline:
+            if busy - begun > limit or time.monotonic() > deadline:
                 remedy = "Leave the file out, or allow more time if you trust it"
                 raise InputError(path, f"reading it took more than {limit:g} s", remedy, "parser_timeout")
 
@@ -183,11 +186,14 @@ def _child_environment() -> dict[str, str]:
     return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def _resident_bytes(pid: int) -> int:
+def _used(pid: int) -> tuple[int, float]:
+    """Resident bytes and seconds of processor time of a process."""
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return process.memory_info().rss, times.user + times.system
     except psutil.Error:
-        return 0  # it ended just now, which the next look at the connection tells
+        return 0, 0.0  # it ended just now, which the next look at the connection tells
 
 
 def _run(module: str, qualname: str, args: tuple[object, ...], options: dict[str, object]) -> tuple[str, object]:
@@ -228,7 +234,7 @@ def serve(descriptor: int, memory: int, parent: int) -> None:
         while True:
             *call, limit = connection.recv()
             # A parser that holds the interpreter lock starves the thread above: the kernel's timer ends an orphan then.
-            signal.setitimer(signal.ITIMER_REAL, limit + 5)
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit + 5)
             outcome = _run(*call)
             signal.setitimer(signal.ITIMER_REAL, 0)
             try:
