@@ -37,6 +37,7 @@ from dexter_model.errors import InputError
 Tables = dict[str, list[Row]]
 Place = tuple[str, str]  # corpus and key of a piece
 ALIVE = 0.5  # a shard less of which is in use is written anew
+SHARD_CELLS = 400_000  # in a shard written anew: some 10 MB
 
 
 class Build:
@@ -78,16 +79,19 @@ class Build:
             return gathered([])
         rows = _rows_of(self.current, pieces)
         thin = self.current.thin_shards(rows["catalogue"], ALIVE)
-        moving = {(row["corpus"], row["key"]) for row in rows["catalogue"] if row["shard"] in thin}
-        if not moving:
-            return rows
-        moved = _rows_of(self.current, moving)
-        shard = shard_name(row["digest"] for row in moved["catalogue"])
+        moving = [row for row in rows["catalogue"] if row["shard"] in thin]
+        staying = pieces - set(map(_place, moving))
+        return gathered([_rows_of(self.current, staying), *(self._move(self.current, part) for part in _cut(moving))])
+
+    def _move(self, version: DatasetVersion, catalogue: list[Row]) -> Tables:
+        """Copy pieces into a shard of their own, if that was not done already; their table rows."""
+        shard = shard_name(row["digest"] for row in catalogue)
         if shard not in self.finished_shards():
-            kept = [self.current.piece(*place) for place in sorted(moving)]
-            quarantined = [Quarantined(**row) for row in moved["quarantine"]]
-            self.commit(write_shard(self.url, shard, kept, quarantined, moved["sources"]), shard)
-        return gathered([_rows_of(self.current, pieces - moving), self.manifest(shard)])
+            pieces = [version.piece(*_place(row)) for row in catalogue]
+            rows = _rows_of(version, set(map(_place, catalogue)))
+            quarantined = [Quarantined(**row) for row in rows["quarantine"]]
+            self.commit(write_shard(self.url, shard, pieces, quarantined, rows["sources"]), shard)
+        return self.manifest(shard)
 
     def publish(self, tables: Tables) -> DatasetVersion:
         """Make a version of table rows whose shards are finished; readers see it from one moment to the next.
@@ -99,8 +103,9 @@ class Build:
         """
         frames = _finish(tables)
         digest = content_digest(frames)
-        if self.current is not None and self.current.digest == digest and not _sources_differ(self.current, frames):
-            return self.current
+        now = self.current
+        if now is not None and now.digest == digest and now.sources.equals(frames["sources"]):
+            return now
         session = self._session()
         root = zarr.open_group(session.store, mode="a")
         for dead in _shards(root) - set(frames["catalogue"]["shard"]):
@@ -208,6 +213,25 @@ def _rows_of(version: DatasetVersion, pieces: set[Place]) -> Tables:
     }
 
 
+def _place(row: Row) -> Place:
+    return row["corpus"], row["key"]
+
+
+def _cut(catalogue: list[Row]) -> Iterator[list[Row]]:
+    """Catalogue rows in parts of at most ``SHARD_CELLS``, or of one piece."""
+    part: list[Row] = []
+    cells = 0
+    for row in catalogue:
+        size = row["notes"] * row["performances"]
+        if part and cells + size > SHARD_CELLS:
+            yield part
+            part, cells = [], 0
+        part.append(row)
+        cells += size
+    if part:
+        yield part
+
+
 def content_digest(tables: dict[str, pl.DataFrame]) -> str:
     """Digest of a version's content: independent of shards, of the order of work and of the wording of failures."""
     pieces = tables["catalogue"].select("corpus", "key", "split", "digest").rows()
@@ -227,10 +251,6 @@ def _finish(tables: Tables) -> dict[str, pl.DataFrame]:
         "quarantine": ["piece", "performance"],
     }
     return {name: frame.sort("corpus", *order[name]) for name, frame in frames.items()}
-
-
-def _sources_differ(version: DatasetVersion, tables: dict[str, pl.DataFrame]) -> bool:
-    return not version.sources.equals(tables["sources"])
 
 
 def _shards(root: zarr.Group) -> set[str]:

@@ -49,12 +49,9 @@ PERFORMANCES: dict[str, type] = {
     "alignment_digest": str,
 }
 QUARANTINE: dict[str, type] = {name: str for name in Quarantined.__dataclass_fields__}
-SOURCES: dict[str, type] = {
-    "corpus": str,
-    "key": str,
-    "result": str,
-    "fingerprint": str,
-}  # of every piece looked at, failed ones too
+# Of every piece that was looked at, failed ones too.
+SOURCES: dict[str, type] = {"corpus": str, "key": str, "result": str, "fingerprint": str}
+_NOT_ATTRIBUTES = ("corpus", "piece", "row", "named", "matched")  # of PERFORMANCES: told by the piece itself
 TABLES: dict[str, dict[str, type]] = {
     "catalogue": CATALOGUE,
     "performances": PERFORMANCES,
@@ -97,20 +94,8 @@ def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) 
         note_id=np.char.decode(ids.view(f"S{ids.shape[1]}").reshape(n), "utf-8"),
         score=score,
         **{name: block.reshape(P, n, *block.shape[1:]) for name, block in blocks.items()},
-        performances=[{name: p[name] for name in PERFORMANCE_ATTRIBUTES} for p in performances],
+        performances=[{k: v for k, v in told.items() if k not in _NOT_ATTRIBUTES} for told in performances],
     )
-
-
-PERFORMANCE_ATTRIBUTES = (
-    "key",
-    "performer",
-    "synthetic",
-    "performance_digest",
-    "alignment_digest",
-    "unknown_ids",
-    "tempo_outlier",
-    "mean_tempo",
-)
 
 
 def describe(pieces: Sequence[Piece], shard: str) -> dict[str, list[Row]]:
