@@ -18,7 +18,7 @@ from dexter_model.metrics.renders import Render
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.report import audio
 from dexter_model.report.examples import Example, choose, piece_example, score_example
-from dexter_model.report.html import icon, render_page
+from dexter_model.report.html import count, icon, render_page
 from dexter_model.report.sections import (
     data_section,
     evaluation_section,
@@ -136,15 +136,22 @@ def _piece(render: Render, data: DatasetVersion | None) -> Piece | None:
 def _lead(data: DatasetVersion | None, evaluation: Mapping[str, Any] | None, examples: list[Example]) -> str:
     parts = []
     if data:
-        parts.append(f"data set {data.id}")
+        parts.append(f"Data set {data.id}")
     if evaluation:
-        names = ", ".join(system["name"] for system in evaluation["systems"])
-        parts.append(f"renders ({names}) against human performances")
+        makers = {str((system.get("checkpoint") or {}).get("label")) for system in evaluation["systems"]}
+        parts.append(
+            f"Renders by {', '.join(f'“{maker}”' for maker in sorted(makers))} against the data set's performances"
+        )
     if examples:
-        parts.append("some of them to look at and to hear" if not audio.why_silent() else "some of them to look at")
-    return f"{'; '.join(parts)}.".capitalize() if parts else "Nothing but what ran."
+        parts.append("Some renders to look at" + ("" if audio.why_silent() else " and to hear"))
+    return f"{'. '.join(parts)}." if parts else "Nothing but what ran."
 
 
 def _banners(evaluation: Mapping[str, Any] | None) -> list[str]:
-    synthetic = [table["heading"] for table in evaluation["tables"] if table["synthetic"]] if evaluation else []
-    return [f"{heading[0].upper()}{heading[1:]}." for heading in synthetic]
+    tables = evaluation["tables"] if evaluation else ()
+    return [
+        f"{count(table['pieces'], 'evaluated piece')} of synthetic performances, made by rules: "
+        "their table shows the plumbing, not the model."
+        for table in tables
+        if table["synthetic"]
+    ]

@@ -67,6 +67,12 @@ def mean_absolute_error(prediction: np.ndarray, reference: np.ndarray) -> float:
     return float(np.abs(x - y).mean()) if len(x) else math.nan
 
 
+def spread_ratio(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Standard deviation of the prediction over that of the reference; NaN when the reference is constant."""
+    x, y = both(prediction, reference)
+    return math.nan if is_constant(y) else float(x.std() / y.std())
+
+
 def deviation(prediction: np.ndarray, reference: np.ndarray, scale: np.ndarray | None = None) -> Deviation:
     """Relative deviation, mean((prediction - reference) / scale).
 
@@ -125,6 +131,9 @@ def kl_at(prediction: np.ndarray, reference: np.ndarray, points: np.ndarray) -> 
 
 def kl_divergence(prediction: np.ndarray, reference: np.ndarray, seed: int = 0) -> float:
     """Kullback-Leibler divergence of two value distributions at 300 points drawn from the prediction's density.
+
+    As published: re-normalised over these points, so that a prediction much narrower than the reference comes out near
+    zero. Read it beside the spread.
 
     Entries that either series lacks are left out of that series only: distributions need no pairs. NaN when either
     is constant.

@@ -1,7 +1,8 @@
 """All measures of one performance of a piece against the piece's human performances.
 
 Against each human: DExter's deviation, Kullback-Leibler divergence and correlation of every series, the mean absolute
-error, and DExter's validation loss, L1(tempo curves) + L1(velocity curves), in beats per minute and MIDI velocities.
+error, the spread (standard deviation relative to the human's), and DExter's validation loss, L1(tempo curves) +
+L1(velocity curves), in beats per minute and MIDI velocities.
 Against the ground-truth space, all humans at once: the same with the note-wise mean over humans as the reference, their
 note-wise standard deviation as the denominator, and their pooled values as the distribution (measures ``space_*``).
 
@@ -22,6 +23,7 @@ from dexter_model.metrics.comparison import (
     deviation,
     kl_divergence,
     mean_absolute_error,
+    spread_ratio,
     why_undefined,
 )
 from dexter_model.metrics.curves import onset_starts, series
@@ -103,6 +105,9 @@ def _feature(human: int, name: str, ours: np.ndarray, theirs: np.ndarray, seed: 
     prefix = "space_" if space else ""
     yield Measure(human, name, f"{prefix}correlation", correlation(ours, reference), n, undefined=why)
     yield Measure(human, name, f"{prefix}mean_absolute_error", mean_absolute_error(ours, reference), n)
+    if not space:
+        ratio = spread_ratio(ours, reference)
+        yield Measure(human, name, "spread", ratio, n, undefined="constant reference" if np.isnan(ratio) else "")
     yield Measure(human, name, f"{prefix}deviation", relative.signed, n, relative.near_zero, no_scale)
     yield Measure(human, name, f"{prefix}absolute_deviation", relative.absolute, n, relative.near_zero, no_scale)
     yield Measure(human, name, f"{prefix}kl", kl_divergence(ours, theirs, seed), n, undefined=why)

@@ -77,7 +77,11 @@ def _systems(measures: pl.DataFrame) -> list[str]:
 def _ceiling(synthetic: bool, pieces: int) -> str:
     if synthetic:
         return NOT_AVAILABLE
-    return f"from {pieces} pieces with several humans" if pieces else f"{NOT_AVAILABLE}: one human a piece"
+    return (
+        f"from {pieces} piece{'s' * (pieces > 1)} with several humans"
+        if pieces
+        else f"{NOT_AVAILABLE}: one human a piece"
+    )
 
 
 def _row(key: dict[str, str], group: pl.DataFrame, seed: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dexter_model.metrics.measures import CURVES, Played
 from dexter_model.metrics.renders import Render, played
 from dexter_model.reading.midi import load_midi
 from dexter_model.report import audio, figures
+from dexter_model.report.html import count
 
 if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
@@ -58,7 +59,8 @@ def piece_example(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, *, 
         _rolls(piece, renders, sandbox),
     ]
     kind = "synthetic" if is_synthetic(piece) else "human"
-    about = f"{piece.corpus} · {piece.key} · {len(piece.note_id):,} notes · {len(humans.codec)} {kind} performances"
+    performances = count(len(humans.codec), f"{kind} performance")
+    about = f"{piece.corpus} · {piece.key} · {count(len(piece.note_id), 'note')} · {performances}"
     title = " – ".join(filter(None, (piece.composer, piece.title))) or piece.key
     return Example(title, about, shown, _sounds(renders, sandbox) if sounds else [])
 

@@ -68,7 +68,8 @@ def loss_curve(history: Sequence[Sequence[float | None]]) -> str:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots()
     trained = np.array([row[:2] for row in history], float)
-    axes.plot(trained[:, 0], trained[:, 1], color=RENDERS[1], linewidth=1.4, label="training")
+    marker = "." if len(trained) < 30 else ""
+    axes.plot(trained[:, 0], trained[:, 1], color=RENDERS[1], linewidth=1.4, marker=marker, label="training")
     validated = [(row[0], row[2]) for row in history if len(row) > 2 and row[2] is not None]
     if validated:
         axes.plot(*zip(*validated, strict=True), "o-", color=RENDERS[0], markersize=4, label="validation")
@@ -108,7 +109,7 @@ def correlations(rows: Sequence[Mapping[str, Any]], systems: Sequence[str]) -> s
     axes.set_yticks(range(len(shown)), [f.label for f in shown])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("Pearson correlation with human performances (mean and 95 % interval over pieces)")
+    axes.set_xlabel("Pearson correlation with the performances (mean and 95 % interval over pieces)")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return data_uri(figure, "svg")
 
@@ -126,8 +127,10 @@ def curves(beats: np.ndarray, humans: Mapping[str, np.ndarray], lines: Mapping[s
     both = figure.subplots(2, 1, sharex=True)
     labels = {f.name: f"{f.label.removesuffix(' curve')} ({f.unit})" for f in FEATURES}
     for axes, name in zip(both, ("tempo_curve", "velocity_curve"), strict=True):
+        few = len(humans[name]) < 5
         for number, human in enumerate(humans[name]):
-            axes.plot(beats, human, color="#b6bcc6", linewidth=0.8, label=None if number else "humans")
+            label = None if number else "performances"
+            axes.plot(beats, human, color="#8b93a1" if few else "#b6bcc6", linewidth=1.1 if few else 0.8, label=label)
         for system, values in lines.items():
             reference = system in REFERENCES
             style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.3} if reference else {"linewidth": 1.8}

@@ -21,11 +21,17 @@ NEAR_ZERO_TOLD = 0.01  # share of denominators near zero from which a deviation 
 MEASURES = (
     ("correlation", "Correlation", "Pearson, note by note (curves: onset by onset). Higher is better; 1 is perfect."),
     ("mean_absolute_error", "Mean absolute error", "In the unit of the feature. Lower is better."),
+    (
+        "spread",
+        "Spread",
+        "Standard deviation relative to the human's. 1 is as varied, near 0 is flat, above 1 is wilder.",
+    ),
     ("deviation", "Deviation", "Mean of (render − human) / human, and in brackets of its absolute value; capped at 5."),
     (
         "kl",
         "KL divergence",
-        "Of the distributions of values at 300 points. Lower is better; 0 is the same distribution.",
+        "Of the distributions of values, at 300 points drawn from the render's. 0 is the same distribution; but a flat "
+        "render comes near 0 too: read it beside the spread.",
     ),
 )
 
@@ -53,8 +59,16 @@ def number(value: float | int | None, digits: int = 2) -> str:
         return "–"
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
-    text = f"{value:,.{digits + (0 < abs(value) < 0.1)}f}"
+    decimals = 0 if abs(value) >= 1000 else digits
+    while 0 < abs(value) < 10.0 ** (1 - decimals) and decimals < 4:
+        decimals += 1
+    text = f"{value:,.{decimals}f}"
     return text.replace("-", "−") if any(digit in text for digit in "123456789") else f"{0:.{digits}f}"
+
+
+def count(number_of: int, what: str) -> str:
+    """A number of things: ``1 piece``, ``2,345 pieces``."""
+    return f"{number(number_of)} {what}{'' if number_of == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.report.figures import correlations, loss_curve
-from dexter_model.report.html import metric_tables, number, short
+from dexter_model.report.html import count, metric_tables, number, short
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -79,7 +79,7 @@ def data_section(data: DatasetVersion) -> Row:
     reasons = quarantine.group_by("code").len().sort("len", "code", descending=[True, False])
     built, refused = len(data.performances), len(quarantine)
     summary = (
-        f"Version {data.id}: {number(built)} performances of {number(len(data.catalogue))} pieces built, "
+        f"Version {data.id}: {count(built, 'performance')} of {count(len(data.catalogue), 'piece')} built, "
         f"{number(refused)} quarantined, {number(built + refused)} discovered."
     )
     listed = quarantine.sort("corpus", "performance").head(LISTED)
@@ -136,7 +136,7 @@ def evaluation_section(evaluation: Mapping[str, Any]) -> Row:
 
 def _table(table: Mapping[str, Any]) -> Row:
     kind = "synthetic" if table["synthetic"] else "human"
-    about = [f"{number(table['pieces'])} pieces, {number(table['performances'])} {kind} performances"]
+    about = [f"{count(table['pieces'], 'piece')}, {count(table['performances'], f'{kind} performance')}"]
     about += [f"human-to-human ceiling: {table['ceiling']}"]
     about += [f"rule-based performer {table['rules']}"] if table["rules"] else []
     if any(row["feature"] == "articulation_keydown" for row in table["rows"]):
@@ -163,8 +163,11 @@ def tiles(data: Row | None, built: int, evaluation: Mapping[str, Any] | None) ->
         system = next((s for s in table["systems"] if s not in REFERENCES), None)
         if system is None:
             continue
-        kind = "synthetic pieces" if table["synthetic"] else "pieces"
-        found += [{"label": f"Evaluated ({system})", "value": number(table["pieces"]), "note": kind}]
+        kind = "synthetic" if table["synthetic"] else "human"
+        note = count(table["performances"], f"{kind} performance")
+        found += [{"label": "Evaluated on", "value": count(table["pieces"], "piece"), "note": note}]
+        if table["synthetic"]:
+            continue  # figures that say nothing of the model are not for the head of the page
         for feature, label in (("velocity", "Velocity correlation"), ("log_beat_period", "Tempo correlation")):
             found += [_headline(table, feature, label, system)]
     return found

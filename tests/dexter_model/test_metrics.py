@@ -22,6 +22,7 @@ from dexter_model.metrics.comparison import (
     kl_divergence,
     log_density,
     mean_absolute_error,
+    spread_ratio,
     why_undefined,
 )
 from dexter_model.metrics.curves import onset_starts, series, tempo_curve, velocity_curve
@@ -120,6 +121,12 @@ def test_deviation_by_hand() -> None:
     assert deviation(np.array([-100.0]), np.array([1.0])).signed == -5
 
 
+def test_spread() -> None:
+    assert spread_ratio(np.array([0.0, 2, 4]), np.array([5.0, 6, 7])) == pytest.approx(2)
+    assert spread_ratio(np.zeros(3), np.array([5.0, 6, 7])) == 0
+    assert math.isnan(spread_ratio(np.array([5.0, 6, 7]), np.zeros(3)))
+
+
 def test_deviation_tells_of_denominators_near_zero() -> None:
     found = deviation(np.array([1.0, 1.0, 1.0, 1.0]), np.array([1.0, 1.0, 0.001, 0.0]))
     assert found.near_zero == pytest.approx(0.5)  # the zero itself is dropped, the other is kept and told
@@ -150,6 +157,8 @@ def test_kl_divergence() -> None:
     assert kl_divergence(narrow, wide) > 0.2
     assert kl_divergence(narrow, wide, 4) == kl_divergence(narrow, wide, 4)
     assert kl_divergence(narrow, wide, 4) != kl_divergence(narrow, wide, 5)
+    # the published definition: a prediction that hardly varies looks like any reference around it
+    assert kl_divergence(narrow / 100, narrow) < 0.2
     # a distribution far from everything is far, not undefined
     assert 100 < kl_divergence(narrow, narrow + 1000) < math.inf
     draws = density_draws(narrow, seed=1)

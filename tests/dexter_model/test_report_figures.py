@@ -36,6 +36,8 @@ def test_numbers_for_people() -> None:
     assert number(1234567) == "1,234,567"
     assert number(-0.5) == "−0.50"
     assert number(-0.00001) == "0.00"
+    assert number(0.00042) == "0.0004"
+    assert number(2345.6) == "2,346"
     assert number(0.0123) == "0.012"
     assert number(12.345) == "12.35" or number(12.345) == "12.34"
 
