@@ -23,8 +23,8 @@ def render(parameters: RenderParameters) -> RenderResult:
     if parameters.store is None:
         result = render_scores(parameters.scores, parameters.out, settings)
     else:
-        paired = parameters.paired
-        result = render_split(parameters.store, parameters.split, parameters.out, settings, paired=paired)
+        which = {"paired": parameters.paired, "version": parameters.version}
+        result = render_split(parameters.store, parameters.split, parameters.out, settings, **which)
     for line in told(result):
         say(line)
     publish_markdown("renders", "\n".join(f"- {line}" for line in told(result)), "Rendered performances")

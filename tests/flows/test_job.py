@@ -1,0 +1,84 @@
+"""The main job, embedded and as a run of a real Prefect server: the same artefacts either way."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG = """
+build: {corpora: [DEMO], workers: 1}
+train:
+  denoiser: {channels: 8, layers: 2, window: 100}
+  training: {steps: 4, batch_size: 4, threads: 1, log_every: 2, validate_every: 2, validation_windows: 4}
+render: {steps: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API's URL of a Prefect server with a database of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("prefect")
+    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (
+        (home / "server.log").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
+        url = f"http://127.0.0.1:{port}/api"
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5)
+                break
+            except (urllib.error.URLError, OSError):
+                assert server.poll() is None, (home / "server.log").read_text()
+                time.sleep(0.5)
+        yield url
+        server.terminate()
+
+
+def run_job(folder: Path, url: str | None) -> dict[str, Any]:
+    """Run ``dexter run`` in a process of its own; returns run.json."""
+    folder.mkdir()
+    (folder / "job.yaml").write_text(CONFIG)
+    environment = {**os.environ, **({"PREFECT_API_URL": url} if url else {})}
+    command = [sys.executable, "-m", "flows.cli", "run", "job.yaml", "--out", "out"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[-1]).name == "report.html"
+    assert "<html" in (folder / "out" / "report.html").read_text()
+    return json.loads((folder / "out" / "run.json").read_text())
+
+
+def ask(url: str, what: str) -> list[dict[str, Any]]:
+    """Everything of a kind that the server has."""
+    request = urllib.request.Request(f"{url}/{what}/filter", b"{}", {"Content-Type": "application/json"})
+    return json.loads(urllib.request.urlopen(request, timeout=30).read())
+
+
+@pytest.mark.cluster
+def test_the_job_makes_the_same_artefacts_embedded_and_served(tmp_path: Path, prefect_server: str) -> None:
+    embedded = run_job(tmp_path / "embedded", None)
+    served = run_job(tmp_path / "served", prefect_server)
+    assert set(embedded["artefacts"]) == {"build", "train", "render", "evaluate"}
+    assert served == embedded
+    runs = {run["state_type"] for run in ask(prefect_server, "flow_runs")}
+    names = {flow["name"] for flow in ask(prefect_server, "flows")}
+    assert runs == {"COMPLETED"}
+    assert names == {"main-job", "build-dataset", "train", "render", "evaluate"}
+    artifacts = {artifact["key"]: artifact for artifact in ask(prefect_server, "artifacts")}
+    assert {"dataset", "model", "renders", "evaluation", "main-job", "report", "progress"} <= set(artifacts)
+    assert "report.html" in artifacts["main-job"]["data"]
