@@ -73,7 +73,7 @@ def read_musicxml(path: Path) -> bytes:
     """The MusicXML document in a file, plain or zipped (told apart by content, not by name), checked.
 
     Raises:
-        InputError: ``score_unreadable`` or ``score_unsafe``.
+        InputError: ``score_unreadable``, ``score_unsafe`` or ``score_empty``.
     """
     data = path.read_bytes()
     if data.startswith(b"PK\x03\x04"):
@@ -83,6 +83,8 @@ def read_musicxml(path: Path) -> bytes:
         raise unreadable(path, "it is a timewise MusicXML score", "Export it as partwise MusicXML")
     if root != "score-partwise":
         raise unreadable(path, f"it is no MusicXML score: its root element is <{root[:80]}>")
+    if b"pitch" not in data.replace(b"\0", b""):  # zeros: UTF-16; told here, since partitura takes seconds to import
+        raise empty(path)
     return data
 
 
