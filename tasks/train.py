@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -109,7 +108,6 @@ def resident_split(opened: DatasetVersion, split: str, condition: str) -> Reside
 
 def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
     out = Path(settings["out"])
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     ray = ray_session(workers)
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -134,8 +132,8 @@ def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
     )
     with _followed(out / "progress.json", settings["config"]["training"]["steps"]):
         result: Any = trainer.fit()
-    if result.return_value is not None:
-        raise result.return_value
+        if result.return_value is not None:
+            raise result.return_value
 
 
 def train_worker(settings: dict[str, Any]) -> InputError | None:

@@ -42,7 +42,10 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded checkpoint: float32 weights by name, ``meta`` the whole of checkpoint.json, ``digest`` of both files."""
+    """A loaded checkpoint: float32 weights by name, ``meta`` the whole of checkpoint.json.
+
+    ``digest`` covers what decides what the model says: weights, config and statistics, not label, history or code.
+    """
 
     path: Path
     config: dict[str, Any]
@@ -78,7 +81,7 @@ def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], train
         training_state: what resuming needs, or None for a model to ship.
     """
     files = {MODEL: tensors_as_bytes(dict(state)), META: _meta_as_bytes({"format": FORMAT, **meta})}
-    digest = _digest(files)
+    digest = _digest(files[MODEL], meta)
     if training_state is not None:
         files[TRAINING_STATE] = tensors_as_bytes(dict(training_state))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +125,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         name: array.astype(np.float32, copy=False) for name, array in _tensors(folder / MODEL, files[MODEL]).items()
     }
     statistics = {name: tuple(map(float, meta["statistics"][name])) for name in ("mean", "std")}
-    return Checkpoint(folder, meta["config"], statistics, state, meta, _digest(files))
+    return Checkpoint(folder, meta["config"], statistics, state, meta, _digest(files[MODEL], meta))
 
 
 def load_training_state(folder: Path) -> dict[str, np.ndarray]:
@@ -215,8 +218,8 @@ def _meta_as_bytes(meta: Mapping[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def _digest(files: Mapping[str, bytes]) -> str:
-    return json_digest({name: sha256_bytes(files[name]) for name in (MODEL, META)})
+def _digest(weights: bytes, meta: Mapping[str, Any]) -> str:
+    return json_digest([sha256_bytes(weights), meta["config"], meta["statistics"]])
 
 
 def unreadable(path: Path, reason: str) -> InputError:

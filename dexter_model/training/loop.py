@@ -186,8 +186,7 @@ def _record(run: _Run, validation_loss: Callable[[Predict], Tensor] | None) -> N
     since = run.step - int(run.history[-1][0] or 0 if run.history else 0)
     loss = float(run.loss_sum) / since
     if not math.isfinite(loss):
-        reason = f"the training loss is {loss} at step {run.step}"
-        raise InputError("training.learning_rate", reason, "Lower it, or the gradient clip", "training_diverged")
+        raise _diverged(f"the training loss is {loss} at step {run.step}")
     validation = None
     if validation_loss is not None:
         with torch.no_grad():
@@ -211,6 +210,8 @@ def _write_log(log: SummaryWriter, progress: Progress) -> None:
 
 
 def _publish(run: _Run, config: LoopConfig, checkpoints: Path, meta: Mapping[str, Any]) -> Path:
+    if not all(bool(weights.isfinite().all()) for weights in run.average.values()):
+        raise _diverged(f"the weights are no longer numbers at step {run.step}")
     folder = step_folder(checkpoints, run.step)
     described = {"code_version": code_version(), "seed": config.seed, "step": run.step, "history": run.history, **meta}
     resuming = {f"model/{name}": value for name, value in run.model.state_dict().items()} | {"loss_sum": run.loss_sum}
@@ -236,6 +237,10 @@ def _restore(run: _Run, folder: Path, meta: Mapping[str, Any]) -> None:
     run.optimiser.load_state_dict({"state": slots, "param_groups": run.optimiser.state_dict()["param_groups"]})
     run.loss_sum.copy_(state["loss_sum"])
     run.step, run.history, run.digest = checkpoint.meta["step"], checkpoint.meta["history"], checkpoint.digest
+
+
+def _diverged(reason: str) -> InputError:
+    return InputError("training.learning_rate", reason, "Lower it, or the gradient clip", "training_diverged")
 
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -76,6 +76,15 @@ def test_same_content_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
         load_training_state(checkpoint)
 
 
+def test_the_digest_names_what_the_model_says(tmp_path: Path) -> None:
+    digest = write_checkpoint(tmp_path / "a", weights(), META)
+    assert write_checkpoint(tmp_path / "b", weights(), META | {"label": "other", "code_version": "2"}) == digest
+    assert load_checkpoint(tmp_path / "b").digest == digest
+    louder = META | {"statistics": {"mean": [0.5, 0.6, 0.5, 0.5, 0.5], "std": [2.0] * 5}}
+    assert write_checkpoint(tmp_path / "c", weights(), louder) != digest
+    assert write_checkpoint(tmp_path / "d", weights() | {"input.bias": np.ones(8, np.float32)}, META) != digest
+
+
 def test_the_newest_checkpoint_of_a_run_is_found_and_old_ones_go(tmp_path: Path) -> None:
     checkpoints = tmp_path / "checkpoints"
     assert latest_checkpoint(checkpoints) is None

@@ -189,10 +189,12 @@ def test_a_run_leaves_checkpoints_history_and_event_files(notes: ResidentNotes, 
     assert ExpressionConfig.from_dict(meta["config"]) == CONFIG
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
-    model = torch.nn.Linear(1, 1)
+@pytest.mark.parametrize("log_every", [1, 5])
+def test_a_run_that_diverges_stops_and_publishes_nothing(tmp_path: Path, log_every: int) -> None:
+    config = replace(CONFIG.training, log_every=log_every)
     with pytest.raises(InputError, match="learning_rate"):
-        fit(model, lambda predict, _: predict(torch.ones(1)).sum() * torch.nan, CONFIG.training, tmp_path, {})
+        fit(torch.nn.Linear(1, 1), lambda predict, _: predict(torch.ones(1)).sum() * torch.nan, config, tmp_path, {})
+    assert not list(tmp_path.glob("checkpoints/*"))
 
 
 def test_the_average_follows_the_weights() -> None:
