@@ -56,7 +56,7 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """A performance: ``note_id`` (m,), ``notes`` (m,) of PERFORMED_NOTE, ``pedal`` (k, 2): CC64 times in s and values."""
+    """``note_id`` (m,), ``notes`` (m,) of PERFORMED_NOTE and ``pedal`` (k, 2), CC64 times in s and values."""
 
     note_id: np.ndarray
     notes: np.ndarray

@@ -26,7 +26,7 @@ def write_performance_midi(performance: Performance, path: str | Path) -> None:
     """Write a performance: its keys and its CC64 events, one track, all or nothing, the same bytes each time.
 
     A key goes up at the latest when it goes down again, so that no note swallows the next of its pitch; notes of one
-    pitch that begin in the same tick are set one tick apart.
+    pitch that begin in the same tick are set one tick apart. A pedal still down at last goes up with the last key.
     """
     import symusic
 
@@ -34,7 +34,7 @@ def write_performance_midi(performance: Performance, path: str | Path) -> None:
     per_second = resolution * TEMPO / 60
     track: Any = symusic.Track("piano", 0, False, ttype="tick")
     track.notes = symusic.core.NoteTickList.from_numpy(*_note_columns(performance.notes, per_second))
-    times, values = performance.pedal[np.argsort(performance.pedal[:, 0], kind="stable")].T
+    times, values = _pedal(performance).T
     track.controls = symusic.core.ControlChangeTickList.from_numpy(
         _ticks(times, per_second), np.full(len(times), SUSTAIN, np.uint8), values.astype(np.uint8)
     )
@@ -42,6 +42,15 @@ def write_performance_midi(performance: Performance, path: str | Path) -> None:
     score.tempos.append(symusic.Tempo(0, TEMPO, ttype="tick"))
     score.tracks.append(track)
     write_atomically(path, score.dumps_midi())
+
+
+def _pedal(performance: Performance) -> np.ndarray:
+    """CC64 events (k, 2) in the order of their times, the last of them 0."""
+    pedal = performance.pedal[np.argsort(performance.pedal[:, 0], kind="stable")]
+    if not len(pedal) or pedal[-1, 1] == 0:
+        return pedal
+    keys_up = (performance.notes["onset_sec"] + performance.notes["keydown_sec"]).max(initial=0)
+    return np.vstack([pedal, [max(keys_up, pedal[-1, 0]), 0]])
 
 
 def _resolution(performance: Performance) -> int:
