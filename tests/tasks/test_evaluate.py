@@ -152,13 +152,14 @@ def test_real_performances_alone_are_references_of_a_mixed_piece(tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def midi_alone(store: str, tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
-    """Renders with codec, beside renders without: none from the start, deleted, damaged, missing MIDI."""
+    """Renders with codec, beside renders without: never any, deleted; another score, damaged, missing."""
     folder = tmp_path_factory.mktemp("midi")
     with_codec = write_renders(folder / "codec", PIECES)
     alone = write_renders(folder / "alone", PIECES[:1], codecs=False)
     deleted = write_renders(folder / "deleted", PIECES[1:2])
     (deleted / "b_0.npz").unlink()
-    damaged = write_renders(folder / "damaged", PIECES[1:], codecs=False)
+    damaged = write_renders(folder / "damaged", PIECES, codecs=False)
+    shutil.copy(write_renders(folder / "other", [made_up_piece("other", seed=50)]) / "other_0.mid", damaged / "a_0.mid")
     (damaged / "b_0.mid").write_bytes(b"MThd\x00\x00")
     (damaged / "c_0.mid").unlink()
     return evaluate(store, [with_codec, alone, deleted, damaged], folder / "evaluation")
@@ -186,7 +187,8 @@ def test_a_deleted_codec_leaves_the_midi(midi_alone: EvaluationResult) -> None:
 
 
 def test_damaged_renders_do_not_fail_the_rest(midi_alone: EvaluationResult) -> None:
-    assert [(r["system"], r["name"]) for r in midi_alone.refused] == [("damaged", "b_0"), ("damaged", "c_0")]
+    assert [(r["system"], r["name"]) for r in midi_alone.refused] == [("damaged", f"{p}_0") for p in "abc"]
+    assert midi_alone.refused[0]["code"] == "other_score"
     assert all(r["reason"] and r["code"] for r in midi_alone.refused)
     assert midi_alone.tables[0]["systems"][:3] == ["codec", "alone", "deleted"]
 
