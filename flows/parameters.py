@@ -77,7 +77,7 @@ class EvaluateParameters(_Parameters):
     version: str | None = Field(None, description="a version of it; default the newest")
     renders: list[str] = Field([f"{OUT}/renders"], min_length=1, description="folders written by `dexter render`")
     out: str = Field(f"{OUT}/evaluation", description="folder for the tables")
-    workers: int = Field(0, ge=0, description="Ray actors; 0 works in this process, which suits some hundred pieces")
+    workers: int | None = Field(None, ge=0, description="Ray actors; 0 works in this process; default by the work")
 
 
 class JobParameters(_Parameters):

@@ -95,7 +95,7 @@ def evaluate(
     store: Annotated[str | None, typer.Option(help="The data set the renders were made from.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for tables.", show_default="dexter-out/evaluation")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Ray actors; 0 works in this process.", show_default="0")
+        int | None, typer.Option(min=0, help="Ray actors; 0 works in this process.", show_default="by the work")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of parameters.")] = None,
     overrides: options.Overrides = None,
