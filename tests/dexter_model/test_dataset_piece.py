@@ -91,6 +91,32 @@ def test_an_unreadable_score_quarantines_its_performances(tmp_path: Path, sandbo
     ]
 
 
+REPEATED = """<?xml version="1.0"?><score-partwise version="3.1"><part-list><score-part id="P1"><part-name>P</part-name>
+</score-part></part-list><part id="P1"><measure number="1"><attributes><divisions>1</divisions><time><beats>3</beats>
+<beat-type>4</beat-type></time></attributes>{notes}<barline location="right"><repeat direction="backward"/></barline>
+</measure></part></score-partwise>"""
+QUARTER = """<note id="n{n}"><pitch><step>C</step><octave>{octave}</octave></pitch><duration>1</duration><voice>1</voice>
+</note>"""
+
+
+def test_folded_and_unfolded_alignments_do_not_mix(tmp_path: Path, sandbox: Sandbox) -> None:
+    notes = "".join(QUARTER.format(n=n, octave=n + 3) for n in range(3))
+    (tmp_path / "s.musicxml").write_text(REPEATED.format(notes=notes))
+    match_file(tmp_path / "s_folded.match", ["0", "1", "2"])
+    match_file(tmp_path / "s_a.match", ["0", "1", "2"])
+    unfolded = (tmp_path / "s_a.match").read_text()
+    for n in range(3):
+        unfolded = unfolded.replace(f"snote(n{n},", f"snote(n{n}-1,")
+    for name in "ab":
+        (tmp_path / f"s_{name}.match").write_text(unfolded)
+    [source] = folder(tmp_path)
+    piece, refused = encode_piece(source, sandbox)
+    assert piece is not None
+    assert piece.note_id.tolist() == ["n0-1", "n1-1", "n2-1"]
+    assert [p["key"] for p in piece.performances] == ["s_a.match", "s_b.match"]
+    assert [(item.performance, item.code) for item in refused] == [("s_folded.match", "unfolding_differs")]
+
+
 @pytest.mark.corpora
 def test_vienna_has_all_its_rows(corpora_root: Path, sandbox: Sandbox) -> None:
     encoded = [encode_piece(source, sandbox) for source in vienna(corpora_root / "vienna4x22")]
