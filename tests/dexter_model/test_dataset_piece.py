@@ -95,8 +95,8 @@ REPEATED = """<?xml version="1.0"?><score-partwise version="3.1"><part-list><sco
 </score-part></part-list><part id="P1"><measure number="1"><attributes><divisions>1</divisions><time><beats>3</beats>
 <beat-type>4</beat-type></time></attributes>{notes}<barline location="right"><repeat direction="backward"/></barline>
 </measure></part></score-partwise>"""
-QUARTER = """<note id="n{n}"><pitch><step>C</step><octave>{octave}</octave></pitch><duration>1</duration><voice>1</voice>
-</note>"""
+QUARTER = """<note id="n{n}"><pitch><step>C</step><octave>{octave}</octave></pitch><duration>1</duration>
+<voice>1</voice></note>"""
 
 
 def test_folded_and_unfolded_alignments_do_not_mix(tmp_path: Path, sandbox: Sandbox) -> None:
