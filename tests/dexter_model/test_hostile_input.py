@@ -77,7 +77,7 @@ UNREADABLE: dict[str, str | bytes | Callable[[Path], Path]] = {
     "truncated.musicxml": scale()[:-300],
     "page.xml": "<html><body/></html>",
     "timewise.xml": "<score-timewise/>",
-    "deep.musicxml": "<score-partwise>" + "<a>" * 100_000 + "</a>" * 100_000 + "</score-partwise>",
+    "deep.musicxml": "<score-partwise><pitch/>" + "<a>" * 100_000 + "</a>" * 100_000 + "</score-partwise>",
     "deep.mei": "<mei>" + "<a>" * 100_000 + "</a>" * 100_000 + "</mei>",
     "endless.musicxml": musicxml([attributes(1) + note("C", 4, 10**25)]),
     "long.musicxml": musicxml([attributes(1) + note("C", 4, 2**31)]),
