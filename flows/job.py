@@ -14,7 +14,7 @@ from flows.evaluate import evaluate
 from flows.parameters import JobParameters
 from flows.render import render
 from flows.train import train
-from tasks.orchestration import flow, publish_link, publish_markdown
+from tasks.orchestration import SERVED, flow, publish_link, publish_markdown
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
 
@@ -59,6 +59,8 @@ def run(parameters: JobParameters) -> Path:
     _record(out, parameters, stages)
     publish_markdown("main-job", as_markdown(stages, report), "The main job")
     publish_link("report", report.resolve().as_uri(), "report.html")
+    if not SERVED:
+        say("To watch it in Prefect: `prefect server start`, and again with PREFECT_API_URL=http://127.0.0.1:4200/api")
     say(f"report: {report.resolve()}")
     return report
 

@@ -38,7 +38,8 @@ def build(
 ) -> None:
     """Build a new version of a data set from corpora; unchanged pieces are not computed again.
 
-    A build that was interrupted goes on where it stopped. What cannot be encoded is quarantined with its reason.
+    The version holds exactly the corpora named; the version before stays as it was. A build that was interrupted goes
+    on where it stopped. What cannot be encoded is quarantined with its reason.
     """
     from flows import build as flow
     from flows.configuration import load
