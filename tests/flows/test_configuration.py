@@ -1,0 +1,70 @@
+"""Parameters: what ships is valid, every mistake is told at once, later sources win."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from dexter_model.errors import InputError
+from flows.configuration import load
+from flows.parameters import BuildParameters, JobParameters, TrainParameters
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+def test_the_configs_that_ship_are_valid() -> None:
+    demo = load(JobParameters, ROOT / "configs" / "demo.yaml")
+    assert (demo.build.store, demo.train.store) == ("dexter-out/dataset", "dexter-out/dataset")
+    assert load(TrainParameters, ROOT / "configs" / "dexter.yaml").denoiser.channels == 768
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_deployments_name_flows_and_parameters_they_take(deployment: dict[str, Any]) -> None:
+    path, _, name = deployment["entrypoint"].partition(":")
+    function = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+    kind = inspect.get_annotations(function, eval_str=True)["parameters"]
+    assert issubclass(kind, BaseModel)
+    kind.model_validate(deployment["parameters"]["parameters"])
+
+
+def test_defaults_file_overrides_options_each_win_over_the_last(tmp_path: Path) -> None:
+    config = tmp_path / "build.yaml"
+    config.write_text("store: file\nworkers: 7\nretry_quarantined: true\n")
+    made = load(BuildParameters, config, ["store=override", "workers=8"], {"workers": 9, "store": None})
+    assert (made.corpora, made.retry_quarantined, made.store, made.workers) == (["DEMO"], True, "override", 9)
+
+
+def test_a_dotted_override_reaches_inside() -> None:
+    made = load(TrainParameters, None, ["training.steps=7", "denoiser.target=x_0"])
+    assert (made.training.steps, made.denoiser.target, made.denoiser.channels) == (7, "x_0", 768)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["training.steps=0"], "training.steps"),
+        (["denoiser.colour=red", "label=[1]"], "denoiser.colour"),
+        (["store=x", "store.inner=3"], "store is a single value"),
+        (["training.steps={"], "no YAML"),
+    ],
+)
+def test_mistakes_are_told_by_their_key(overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError) as raised:
+        load(TrainParameters, None, overrides)
+    assert told in str(raised.value)
+    assert raised.value.code == "config_invalid"
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "{unclosed", "\x00"])
+def test_files_that_hold_no_parameters_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.yaml").write_text(content)
+    with pytest.raises(InputError) as raised:
+        load(BuildParameters, tmp_path / "bad.yaml")
+    assert raised.value.code == "config_invalid"
