@@ -40,7 +40,7 @@ def cache_dir() -> Path:
     """Folder of what can be computed again: ``DEXTER_CACHE_DIR``, else ``~/.cache/dexter``; made when missing."""
     folder = Path(os.environ.get("DEXTER_CACHE_DIR") or Path.home() / ".cache" / "dexter")
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return folder.absolute()
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from dexter_model.dataset.build import Build, Tables, building, gathered, shard_
 from dexter_model.dataset.packing import quarantine_rows
 from dexter_model.dataset.piece import Quarantined, encode_piece
 from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build, source_bytes
+from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.errors import InputError
 from dexter_model.reading.sandbox import Sandbox
@@ -87,7 +88,7 @@ def build_dataset(
         InputError: another build is writing the store (``store_busy``), or the URL is no place for one.
     """
     started = time.monotonic()
-    sources = list(sources)
+    sources, url = list(sources), absolute_url(url)
     if dry_run:
         version = _version_if_any(url)
         plan = plan_build(sources, version, retry_quarantined=retry_quarantined, verify=verify)

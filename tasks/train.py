@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import write_atomically
 from dexter_model.errors import InputError
@@ -70,7 +71,7 @@ def train(
         InputError: no such data set, no training split, or ``out`` holds another training.
     """
     began, out = time.monotonic(), Path(out).absolute()
-    url = dataset_url if "://" in dataset_url else str(Path(dataset_url).absolute())
+    url = absolute_url(dataset_url)
     opened = open_version(url, version)
     dataset = {"version": opened.id, "digest": opened.digest}
     if not _finished(out, config, dataset):

@@ -50,7 +50,7 @@ def vienna(root: Path) -> list[PieceSource]:
     for path in _files(root / "match"):
         piece, _, performer = path.stem.rpartition("_")
         if path.suffix == ".match" and piece and "average" not in path.name:
-            performances[piece].append(PerformanceSource(_key(path, root), str(path), None, performer))
+            performances[piece].append(PerformanceSource(_key(path, root), _place(path), None, performer))
     return [
         _named_piece("VIENNA422", piece, piece, _existing(root / "musicxml" / f"{piece}.musicxml"), played)
         for piece, played in performances.items()
@@ -80,7 +80,7 @@ def _asap_performance(path: Path, root: Path) -> PerformanceSource:
     performer = re.sub(r"(_\d{4}_)?\d+M?(_\d{4})?$", "", path.stem)  # year, number of the recording, M for MAESTRO
     tsv = _existing(path.parent / f"{path.stem}_note_alignments" / "note_alignment.tsv")
     match = None if tsv else _existing(path.with_suffix(".match"))
-    return PerformanceSource(_key(path, root), match or str(path), tsv, performer)
+    return PerformanceSource(_key(path, root), match or _place(path), tsv, performer)
 
 
 def folder(root: Path) -> list[PieceSource]:
@@ -97,9 +97,9 @@ def folder(root: Path) -> list[PieceSource]:
     for path in matches:
         score = _score_named_like(path, scores) or _only_score_beside(path, scores, matches) or path
         performer = path.stem.removeprefix(score.stem).strip("_-. ") or path.stem
-        performances[score].append(PerformanceSource(_key(path, root), str(path), None, performer))
+        performances[score].append(PerformanceSource(_key(path, root), _place(path), None, performer))
     return [
-        _named_piece("FOLDER", _key(score, root), score.stem, str(score), played)
+        _named_piece("FOLDER", _key(score, root), score.stem, _place(score), played)
         for score, played in performances.items()
     ]
 
@@ -125,7 +125,7 @@ def music21(root: Path) -> list[PieceSource]:
                 title = path.relative_to(root / name).with_suffix("").as_posix()
                 work = work_id(composer, title)
                 title = title.replace("/", " ").replace("_", " ")
-                pieces.append(PieceSource("MUSIC21", _key(path, root), work, composer, title, str(path), ()))
+                pieces.append(PieceSource("MUSIC21", _key(path, root), work, composer, title, _place(path), ()))
     return pieces
 
 
@@ -167,5 +167,10 @@ def _key(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
+def _place(path: Path) -> str:
+    # Whoever opens it may work in another folder.
+    return str(path.absolute())
+
+
 def _existing(path: Path) -> str | None:
-    return str(path) if path.is_file() else None
+    return _place(path) if path.is_file() else None

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import pytest
 
-from dexter_model.corpora import CORPORA, discover
+from dexter_model.corpora import CORPORA, discover, layouts
 from dexter_model.corpora.check import check, listed_not_present
 from dexter_model.corpora.download import ARCHIVES, download
 from dexter_model.corpora.roots import CorpusRoots
@@ -211,6 +211,16 @@ def test_folder_pairs_match_files_with_their_scores(tmp_path: Path) -> None:
     assert len(pieces["one/score.xml"].performances) == 2
     assert pieces["two/b.match"].score == pieces["two/b.match"].performances[0].performance
     assert check("FOLDER", CorpusRoots(data_root=tmp_path)).complete
+
+
+def test_files_of_a_relative_folder_are_found_from_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "mine/A_1.match", "mine/A.mei", "vienna/match/A_p01.match", "asap/C/x/xml_score.musicxml")
+    touch(tmp_path, "asap/C/x/P1.mid", "asap/C/x/P1.match")
+    monkeypatch.chdir(tmp_path)
+    for piece in (*layouts.folder(Path("mine")), *layouts.vienna(Path("vienna")), *layouts.asap(Path("asap"))):
+        [performance] = piece.performances
+        for path in filter(None, (piece.score, performance.performance)):
+            assert Path(path).is_relative_to(tmp_path)
 
 
 @pytest.mark.corpora

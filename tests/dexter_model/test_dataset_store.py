@@ -8,6 +8,7 @@ import pytest
 from dexter_model.dataset.build import Build, building, gathered, shard_name, write_shard
 from dexter_model.dataset.packing import pack
 from dexter_model.dataset.piece import Piece, Quarantined
+from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import list_versions, open_version
 from dexter_model.errors import InputError
 from dexter_model.notes import SCORE_NOTE
@@ -221,3 +222,10 @@ def test_clear_errors(url: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as told:
         open_version(url).piece("TEST", "nobody")
     assert told.value.code == "no_piece"
+
+
+def test_a_url_means_the_same_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_url("runs/data") == str(tmp_path / "runs" / "data")
+    assert absolute_url("s3://bucket/data") == "s3://bucket/data"
+    assert absolute_url(str(tmp_path)) == str(tmp_path)
