@@ -6,6 +6,7 @@ from collections import Counter
 
 from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
+from dexter_model.errors import InputError
 from flows.parameters import BuildParameters
 from tasks.build import BuildResult, build_dataset
 from tasks.orchestration import flow, publish_markdown
@@ -31,9 +32,13 @@ def dry_run(parameters: BuildParameters) -> BuildResult:
 
 def _build(parameters: BuildParameters, *, dry_run: bool) -> BuildResult:
     roots = CorpusRoots(datasets_root=parameters.datasets_root, data_root=parameters.data_root)
-    sources = [piece for corpus in dict.fromkeys(parameters.corpora) for piece in discover(corpus, roots)]
+    found = [piece for corpus in dict.fromkeys(parameters.corpora) for piece in discover(corpus, roots)]
+    sources = [piece for piece in found if piece.performances]
+    if not sources:
+        remedy = "Name a corpus with performances; scores alone can be rendered"
+        raise InputError(", ".join(parameters.corpora), "no piece has a performance", remedy, "no_performances")
     return build_dataset(
-        [source for source in sources if source.performances],
+        sources,
         parameters.store,
         workers=parameters.workers,
         retry_quarantined=parameters.retry_quarantined,

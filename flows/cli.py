@@ -35,12 +35,17 @@ def main() -> None:
     except InputError as error:
         print(f"dexter: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("dexter: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"dexter: {error.filename}: {error.strerror}. Check the path and its permissions.", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("dexter: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

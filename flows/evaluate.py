@@ -18,6 +18,8 @@ def evaluate(parameters: EvaluateParameters) -> EvaluationResult:
     summary = (
         f"{result.renders} renders of {result.pieces} pieces measured, {len(result.refused)} refused, in {result.out}"
     )
+    for row in result.refused:
+        say(f"refused ({row['code']}) {row['system']} {row['name']}: {row['reason']}")
     say(summary)
     publish_markdown("evaluation", summary, "Evaluation")
     return result

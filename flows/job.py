@@ -11,12 +11,12 @@ from typing import Any
 from dexter_model.digests import code_version, file_digest, json_digest, write_atomically
 from flows.build import build
 from flows.evaluate import evaluate
-from flows.parameters import JobParameters
+from flows.parameters import JobParameters, ReportParameters
 from flows.render import render
+from flows.report import report
 from flows.train import train
-from tasks.orchestration import SERVED, flow, publish_link, publish_markdown
+from tasks.orchestration import SERVED, flow, publish_markdown
 from tasks.progress import say
-from tasks.report import ReportInputs, write_report
 
 RUN = "run.json"
 
@@ -47,22 +47,20 @@ def run(parameters: JobParameters) -> Path:
     stages[-1] |= {"digest": digest, "seed": parameters.render.seed}
     evaluation = stage("evaluate", lambda: evaluate(parameters.evaluate))
     stages[-1] |= {"digest": evaluation.digest}
-    inputs = ReportInputs(
-        store_url=parameters.build.store,
+    told = ReportParameters(
+        out=parameters.out,
+        store=parameters.build.store,
         version=data.version,
         checkpoint=checkpoint,
         renders=parameters.evaluate.renders,
         evaluation=parameters.evaluate.out,
-        stages=stages,
     )
-    report = stage("report", lambda: write_report(inputs, out))
+    page = stage("report", lambda: report(told, list(stages)))
     _record(out, parameters, stages)
-    publish_markdown("main-job", as_markdown(stages, report), "The main job")
-    publish_link("report", report.resolve().as_uri(), "report.html")
+    publish_markdown("main-job", as_markdown(stages, page), "The main job")
     if not SERVED:
         say("To watch it in Prefect: `prefect server start`, and again with PREFECT_API_URL=http://127.0.0.1:4200/api")
-    say(f"report: {report.resolve()}")
-    return report
+    return page
 
 
 def _record(out: Path, parameters: JobParameters, stages: list[dict[str, Any]]) -> None:

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
 
 OUT = "dexter-out"
-CPUS = os.cpu_count() or 1
+
+
+def _on_disk(path: str) -> str:
+    if "://" in path:
+        raise ValueError(f"{path} is a URL, and only a data set can be at one: name a folder")
+    return path
+
+
+Folder = Annotated[str, AfterValidator(_on_disk)]
+Workers = Annotated[int | None, Field(ge=0, description="Ray actors; 0 works in this process; default by the work")]
 
 
 class _Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class EncodeParameters(_Parameters):
+    """Codec files of one performance, or of a corpus."""
+
+    performance: str | None = Field(None, description="a match file, or a MIDI file with its alignment")
+    score: str | None = Field(None, description="its score")
+    alignment: str | None = Field(None, description="its note_alignment.tsv or match file")
+    corpus: str | None = Field(None, description="a corpus named by `dexter corpora list`, instead of one performance")
+    datasets_root: str | None = Field(None, description="folder of the corpora; default DEXTER_DATASETS_ROOT")
+    data_root: str | None = Field(None, description="folder of the FOLDER corpus; default DEXTER_DATA_ROOT")
+    out: Folder = Field("codec.npz", description="the file to write; of a corpus, a folder")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.corpus is None) == (self.performance is None):
+            raise ValueError("it needs a performance or --corpus, one of the two")
+        if self.performance is not None and self.score is None:
+            raise ValueError("the performance was given without its score: add --score SCORE")
+        return self
 
 
 class BuildParameters(_Parameters):
@@ -24,7 +52,7 @@ class BuildParameters(_Parameters):
     datasets_root: str | None = Field(None, description="folder of the corpora; default DEXTER_DATASETS_ROOT")
     data_root: str | None = Field(None, description="folder of the FOLDER corpus; default DEXTER_DATA_ROOT")
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
-    workers: int = Field(CPUS, ge=0, description="Ray actors; 0 works in this process")
+    workers: Workers = None
     retry_quarantined: bool = Field(False, description="try pieces again that an earlier build refused")
     verify: bool = Field(False, description="read every file instead of trusting size and modification time")
 
@@ -34,7 +62,7 @@ class TrainParameters(_Parameters):
 
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
     version: str | None = Field(None, description="a version of it; default the newest")
-    out: str = Field(f"{OUT}/model", description="folder for checkpoints and TensorBoard event files")
+    out: Folder = Field(f"{OUT}/model", description="folder for checkpoints and TensorBoard event files")
     workers: int = Field(1, ge=1, description="Ray Train workers, one a GPU where there are GPUs")
     label: str = Field("trained", description="what reports call the model")
     denoiser: DenoiserConfig = DenoiserConfig()
@@ -54,14 +82,14 @@ class RenderParameters(_Parameters):
     version: str | None = Field(None, description="a version of it; default the newest")
     split: Literal["train", "validation", "test"] = Field("test", description="which split")
     paired: bool = Field(False, description="only pieces with two or more human performances")
-    out: str = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
+    out: Folder = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
     checkpoint: str | None = Field(None, description="a checkpoint folder; default the model that ships, labelled demo")
     steps: int = Field(20, ge=1, le=1000, description="sampling steps")
     guidance: float = Field(1.2, ge=0, description="guidance scale of the score condition")
     samples: int = Field(1, ge=1, description="performances a score")
     seed: int = Field(13, ge=0)
     batch_size: int = Field(16, ge=1, description="windows denoised together")
-    workers: int | None = Field(None, ge=0, description="Ray actors; 0 works in this process; default by the work")
+    workers: Workers = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -76,14 +104,25 @@ class EvaluateParameters(_Parameters):
     store: str = Field(f"{OUT}/dataset", description="the data set the renders were made from")
     version: str | None = Field(None, description="a version of it; default the newest")
     renders: list[str] = Field([f"{OUT}/renders"], min_length=1, description="folders written by `dexter render`")
-    out: str = Field(f"{OUT}/evaluation", description="folder for the tables")
-    workers: int | None = Field(None, ge=0, description="Ray actors; 0 works in this process; default by the work")
+    out: Folder = Field(f"{OUT}/evaluation", description="folder for the tables")
+    workers: Workers = None
+
+
+class ReportParameters(_Parameters):
+    """One page of whatever of these there is."""
+
+    out: Folder = Field("report.html", description="the HTML file, or a folder for report.html")
+    store: str | None = Field(None, description="a data set")
+    version: str | None = Field(None, description="a version of it; default the newest")
+    checkpoint: str | None = Field(None, description="a checkpoint folder")
+    renders: list[str] = Field([], description="folders written by `dexter render`")
+    evaluation: str | None = Field(None, description="a folder written by `dexter evaluate`")
 
 
 class JobParameters(_Parameters):
     """The main job: corpora, data set, model, renders, evaluation, report, all under one folder."""
 
-    out: str = Field(OUT, description="folder of everything the job writes")
+    out: Folder = Field(OUT, description="folder of everything the job writes")
     build: BuildParameters
     train: TrainParameters
     render: RenderParameters
@@ -93,8 +132,11 @@ class JobParameters(_Parameters):
     @classmethod
     def _paths_follow_out(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Stages read what the stage before wrote, unless they are told otherwise."""
+        if any(not isinstance(values.get(stage) or {}, dict) for stage in ("build", "train", "render", "evaluate")):
+            return values  # pydantic tells what is wrong with them
         out = values.get("out", OUT)
-        store = (values.get("build") or {}).get("store", f"{out}/dataset")
+        given_to = {stage: dict(values.get(stage) or {}) for stage in ("build", "train", "render", "evaluate")}
+        store = given_to["build"].get("store", f"{out}/dataset")
         model, renders = f"{out}/model", f"{out}/renders"
         paths: dict[str, dict[str, Any]] = {
             "build": {"store": store},
@@ -102,6 +144,4 @@ class JobParameters(_Parameters):
             "render": {"store": store, "out": renders},
             "evaluate": {"store": store, "renders": [renders], "out": f"{out}/evaluation"},
         }
-        return {"out": out, **{stage: {**given, **(values.get(stage) or {})} for stage, given in paths.items()}} | {
-            key: value for key, value in values.items() if key not in {"out", *paths}
-        }
+        return {**values, "out": out, **{stage: paths[stage] | given for stage, given in given_to.items()}}

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Encoded:
-    """What became of a batch: the files written, and the inputs refused."""
+    """What became of a batch: the files written, and why others were not, a code and a sentence each."""
 
     written: list[Path] = field(default_factory=list)
-    quarantined: list[InputError] = field(default_factory=list)
+    quarantined: list[tuple[str, str]] = field(default_factory=list)
 
 
 def encode_files(sandbox: Sandbox, performance: str, score: str | None, alignment: str | None) -> EncodedPerformance:
@@ -51,7 +51,9 @@ def encode_corpus(sandbox: Sandbox, sources: Iterable[PieceSource], out: Path) -
                 save_codec(path, encode_files(sandbox, performance.performance, source.score, performance.alignment))
                 done.written.append(path)
             except InputError as error:
-                done.quarantined.append(error)
+                done.quarantined.append((error.code, str(error)))
+            except Exception as error:  # a fault of ours costs one performance, not the corpus
+                done.quarantined.append(("encoding_failed", f"{performance.key}: {error!r}"))
     return done
 
 

@@ -79,4 +79,4 @@ def _artifact(description: str, total: float | None) -> Callable[[float], None]:
 
 def say(message: str) -> None:
     """One line to the person at the terminal (standard error)."""
-    console().print(message, soft_wrap=not sys.stderr.isatty())
+    console().print(message, markup=False, soft_wrap=not sys.stderr.isatty())

@@ -48,8 +48,8 @@ def build(
 
     given = {
         "corpora": corpus,
-        "datasets_root": datasets_root and str(datasets_root),
-        "data_root": data_root and str(data_root),
+        "datasets_root": datasets_root,
+        "data_root": data_root,
         "store": store,
         "workers": workers,
         "retry_quarantined": retry_quarantined,
@@ -59,7 +59,7 @@ def build(
     if not dry_run:
         flow.build(parameters)
         return
-    say("dry run: nothing is changed")
+    say("dry run: the data set is not changed")
     for corpus_name, piece, reason in flow.dry_run(parameters).runs:
         print(f"{corpus_name}\t{piece}\t{reason}")
 

@@ -103,7 +103,7 @@ def evaluate(
     """Measure renders against every human performance of their pieces.
 
     Beside deadpan, the rule-based performer and human against human, with 95 % intervals over pieces. Writes
-    measures.parquet and evaluation.json.
+    measures.parquet and evaluation.json. Renders that cannot be compared are told and the exit code is 4.
     """
     from flows.configuration import load
     from flows.parameters import EvaluateParameters
@@ -112,19 +112,29 @@ def evaluate(
     parameters = load(EvaluateParameters, config, overrides or (), given)
     from flows.evaluate import evaluate as flow
 
-    flow(parameters)
+    if flow(parameters).refused:
+        raise typer.Exit(4)
 
 
 def report(
-    out: Annotated[Path, typer.Option(help="The HTML file, or a folder for report.html.")] = Path("report.html"),
+    out: Annotated[str | None, typer.Option(help="The HTML file, or a folder.", show_default="report.html")] = None,
     store: Annotated[str | None, typer.Option(help="A data set.")] = None,
     version: Annotated[str | None, typer.Option(help="A version of it.", show_default="the newest")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder.")] = None,
-    renders: Annotated[list[Path] | None, typer.Option(help="Folder written by render; repeatable.")] = None,
-    evaluation: Annotated[Path | None, typer.Option(help="Folder written by evaluate.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="A checkpoint folder.")] = None,
+    renders: Annotated[list[str] | None, typer.Option(help="Folder written by render; repeatable.")] = None,
+    evaluation: Annotated[str | None, typer.Option(help="Folder written by evaluate.")] = None,
 ) -> None:
     """Write one self-contained HTML report of whatever of these there is."""
-    from tasks.report import ReportInputs, write_report
+    from flows.configuration import load
+    from flows.parameters import ReportParameters
+    from flows.report import report as flow
 
-    inputs = ReportInputs(store, version, checkpoint, renders or (), evaluation)
-    print(write_report(inputs, out))
+    given = {
+        "out": out,
+        "store": store,
+        "version": version,
+        "checkpoint": checkpoint,
+        "renders": renders or None,
+        "evaluation": evaluation,
+    }
+    print(flow(load(ReportParameters, options=given)))

@@ -15,17 +15,16 @@ Overrides = Annotated[
     ),
 ]
 DatasetsRoot = Annotated[
-    Path | None,
+    str | None,
     typer.Option(help="Folder that holds the corpora under their public names. Default: DEXTER_DATASETS_ROOT."),
 ]
 DataRoot = Annotated[
-    Path | None, typer.Option(help="The FOLDER corpus: match and score files. Default: DEXTER_DATA_ROOT.")
+    str | None, typer.Option(help="The FOLDER corpus: match and score files. Default: DEXTER_DATA_ROOT.")
 ]
-Store = Annotated[str, typer.Option(help="Data set: a folder or s3://bucket/prefix.")]
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Ray actors to spread the work over; 0 works in this process.", show_default="as many as CPUs"
+        min=0, help="Ray actors to spread the work over; 0 works in this process.", show_default="by the work"
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why; change nothing.")]

@@ -113,10 +113,19 @@ def test_a_corpus_is_encoded_under_its_own_paths_and_the_rest_goes_on(tmp_path: 
     assert "bad.match" in said
 
 
+def test_messages_show_brackets_as_they_are(tmp_path: Path) -> None:
+    codec = tmp_path / "codec [v1].npz"
+    assert "codec [v1].npz: " in dexter("encode", MATCH, "--score", MATCH, "--out", codec)[1].replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["encode"], "needs a performance or --corpus"),
+        (["encode", MATCH, "--score", MATCH, "--out", "s3://bucket/codec.npz"], "only a data set"),
+        (["encode", MATCH, "--score", MATCH, "--out", "."], "Check the path"),
+        (["run", "-s", "build=3"], "build"),
+        (["dataset", "build", "--corpus", "MUSIC21"], "MUSIC21"),
         (["encode", MATCH], "--score"),
         (["encode", "no-such.match", "--score", MATCH], "no-such.match"),
         (["decode", SCORE, "--score", SCORE, "--out", "x.mid"], "bwv66.6.mxl"),

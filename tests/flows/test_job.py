@@ -78,7 +78,7 @@ def test_the_job_makes_the_same_artefacts_embedded_and_served(tmp_path: Path, pr
     runs = {run["state_type"] for run in ask(prefect_server, "flow_runs")}
     names = {flow["name"] for flow in ask(prefect_server, "flows")}
     assert runs == {"COMPLETED"}
-    assert names == {"main-job", "build-dataset", "train", "render", "evaluate"}
+    assert names == {"main-job", "build-dataset", "train", "render", "evaluate", "report"}
     artifacts = {artifact["key"]: artifact for artifact in ask(prefect_server, "artifacts")}
     assert {"dataset", "model", "renders", "evaluation", "main-job", "report", "progress"} <= set(artifacts)
     assert "report.html" in artifacts["main-job"]["data"]

@@ -1,0 +1,29 @@
+"""Flow: what the stages left in, one page that a person reads out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.parameters import ReportParameters
+from tasks.orchestration import flow, publish_link
+from tasks.progress import say
+from tasks.report import ReportInputs, write_report
+
+
+@flow(name="report", flow_run_name="report {parameters.out}")
+def report(parameters: ReportParameters, stages: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Write one self-contained HTML file; ``stages`` tells what ran, if something did."""
+    inputs = ReportInputs(
+        store_url=parameters.store,
+        version=parameters.version,
+        checkpoint=parameters.checkpoint,
+        renders=parameters.renders,
+        evaluation=parameters.evaluation,
+        stages=stages,
+    )
+    path = write_report(inputs, parameters.out).resolve()
+    publish_link("report", path.as_uri(), path.name)
+    say(f"report: {path}")
+    return path
