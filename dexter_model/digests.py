@@ -43,13 +43,16 @@ def cache_dir() -> Path:
     return folder.absolute()
 
 
+_CACHE_TROUBLE = (OSError, sqlite3.Error)  # a cache that cannot be read or written costs time, nothing else
+
+
 @functools.cache
 def _digest_cache(folder: Path, _process: int) -> sqlite3.Connection:
     # One connection a process: SQLite connections do not survive a fork.
     connection = sqlite3.connect(folder / "digests.sqlite", timeout=30, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)")
+    connection.execute("CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, stamp TEXT, digest TEXT)")
     return connection
 
 
@@ -65,14 +68,18 @@ def file_digest(path: str | Path, *, verify: bool = False) -> str:
     """
     path = Path(path).absolute()
     status = path.stat()
-    stamp = f"{status.st_size}:{status.st_mtime_ns}"
-    cache = _digest_cache(cache_dir(), os.getpid())
-    known = cache.execute("SELECT digest FROM digests WHERE path = ? AND stamp = ?", (str(path), stamp)).fetchone()
-    if known and not verify:
-        return str(known[0])
+    key = os.fsencode(path), f"{status.st_size}:{status.st_mtime_ns}"  # bytes: names need not be UTF-8
+    if not verify:
+        with contextlib.suppress(*_CACHE_TROUBLE):
+            cache = _digest_cache(cache_dir(), os.getpid())
+            known = cache.execute("SELECT digest FROM digests WHERE path = ? AND stamp = ?", key).fetchone()
+            if known:
+                return str(known[0])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    cache.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (str(path), stamp, digest))
+    with contextlib.suppress(*_CACHE_TROUBLE):
+        cache = _digest_cache(cache_dir(), os.getpid())
+        cache.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (*key, digest))
     return digest
 
 

@@ -20,6 +20,7 @@ from dexter_model.corpora.layouts import music21, packaged
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.corpora.works import work_id
 from dexter_model.digests import cache_dir, file_digest, json_digest, write_atomically
+from dexter_model.errors import InputError
 from dexter_model.notes import Performance, Score
 from dexter_model.performers.kth import PIANISTS, Pianist, perform
 from dexter_model.reading.midi import load_midi
@@ -44,12 +45,18 @@ def discover() -> list[PieceSource]:
     """The real piece and the synthetic ones; what is missing of these is made first (some 10 s).
 
     Raises:
-        InputError: a package came without its data.
+        InputError: a package came without its data, or the cache cannot be written (``cache_unwritable``).
     """
     scores = [piece for piece in music21(packaged("music21", "corpus")) if piece.key in SCORES]
     parts = [GENERATOR_VERSION, [dataclasses.asdict(p) for p in PIANISTS], [file_digest(str(s.score)) for s in scores]]
-    root = cache_dir() / "corpora" / f"demo-{json_digest(parts)[:16]}"
-    return [_real(packaged("parangonar", "assets", "mozart_k265_var1.match")), *(_synthetic(s, root) for s in scores)]
+    try:
+        root = cache_dir() / "corpora" / f"demo-{json_digest(parts)[:16]}"
+        synthetic = [_synthetic(score, root) for score in scores]
+    except OSError as error:
+        reason = f"the synthetic performances cannot be kept there ({error.strerror})"
+        remedy = "Set DEXTER_CACHE_DIR to a folder that can be written"
+        raise InputError(error.filename or "DEMO", reason, remedy, "cache_unwritable") from error
+    return [_real(packaged("parangonar", "assets", "mozart_k265_var1.match")), *synthetic]
 
 
 def _real(match: Path) -> PieceSource:

@@ -181,10 +181,10 @@ def _traceback(error: Exception) -> str:
     return "".join(traceback.format_exception(error)).replace(f"{_PACKAGE}/", "")
 
 
-def digest_or_empty(path: str | None) -> str:
+def digest_or_empty(path: str | None, *, verify: bool = False) -> str:
     """Digest of a file; empty when there is none or it cannot be read."""
     try:
-        return file_digest(path) if path else ""
+        return file_digest(path, verify=verify) if path else ""
     except OSError:
         return ""
 

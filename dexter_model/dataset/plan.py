@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
-from dexter_model.dataset.piece import ENCODER
-from dexter_model.digests import file_digest, json_digest
+from dexter_model.dataset.piece import ENCODER, digest_or_empty
+from dexter_model.digests import json_digest
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -108,24 +108,17 @@ def fingerprint(source: PieceSource, *, verify: bool = False) -> Fingerprint:
     return {
         "encoder": ENCODER,
         "piece": {name: getattr(source, name) for name in ("corpus", "key", "work", "composer", "title")},
-        "score": _digest(source.score, verify),
+        "score": digest_or_empty(source.score, verify=verify),
         "performances": {performance.key: _performance(performance, verify) for performance in source.performances},
     }
 
 
 def _performance(source: PerformanceSource, verify: bool) -> Fingerprint:
     return {
-        "performance": _digest(source.performance, verify),
-        "alignment": _digest(source.alignment, verify),
+        "performance": digest_or_empty(source.performance, verify=verify),
+        "alignment": digest_or_empty(source.alignment, verify=verify),
         "described": [source.performer, source.synthetic],
     }
-
-
-def _digest(path: str | None, verify: bool) -> str:
-    try:
-        return file_digest(path, verify=verify) if path else ""
-    except OSError:
-        return ""
 
 
 def reason_to_run(now: Fingerprint, before: Fingerprint | None) -> str | None:

@@ -106,6 +106,17 @@ def test_a_change_runs_its_piece_alone_and_says_why(corpus: Path, tmp_path: Path
     assert open_version(str(tmp_path / "fresh")).digest == after.digest
 
 
+def test_without_a_cache_a_change_is_seen_all_the_same(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEXTER_CACHE_DIR", "/dev/null/nowhere")
+    build(corpus, tmp_path / "store")
+    write_piece(corpus, "piece_b", tempo=333)
+    result = build(corpus, tmp_path / "store")
+    assert [run[1] for run in result.runs] == ["piece_b.musicxml"]
+    assert len(open_version(str(tmp_path / "store")).piece("FOLDER", "piece_b.musicxml").score_digest) == 64
+
+
 def test_pieces_that_are_gone_leave_the_version(corpus: Path, tmp_path: Path) -> None:
     build(corpus, tmp_path / "store")
     for file in corpus.glob("piece_d*"):
