@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dexter_model.corpora.sources import PerformanceSource, PieceSource
+from dexter_model.corpora.sources import PerformanceSource, PieceSource, valid_utf8
 from dexter_model.corpora.works import work_id
 from dexter_model.errors import InputError
 
@@ -50,9 +50,9 @@ def vienna(root: Path) -> list[PieceSource]:
     for path in _files(root / "match"):
         piece, _, performer = path.stem.rpartition("_")
         if path.suffix == ".match" and piece and "average" not in path.name:
-            performances[piece].append(PerformanceSource(_key(path, root), _place(path), None, performer))
+            performances[piece].append(PerformanceSource(_key(path, root), _place(path), None, valid_utf8(performer)))
     return [
-        _named_piece("VIENNA422", piece, piece, _existing(root / "musicxml" / f"{piece}.musicxml"), played)
+        _named_piece("VIENNA422", valid_utf8(piece), piece, _existing(root / "musicxml" / f"{piece}.musicxml"), played)
         for piece, played in performances.items()
     ]
 
@@ -80,7 +80,7 @@ def _asap_performance(path: Path, root: Path) -> PerformanceSource:
     performer = re.sub(r"(_\d{4}_)?\d+M?(_\d{4})?$", "", path.stem)  # year, number of the recording, M for MAESTRO
     tsv = _existing(path.parent / f"{path.stem}_note_alignments" / "note_alignment.tsv")
     match = None if tsv else _existing(path.with_suffix(".match"))
-    return PerformanceSource(_key(path, root), match or _place(path), tsv, performer)
+    return PerformanceSource(_key(path, root), match or _place(path), tsv, valid_utf8(performer))
 
 
 def folder(root: Path) -> list[PieceSource]:
@@ -93,10 +93,13 @@ def folder(root: Path) -> list[PieceSource]:
     files = list(_files(root))
     scores = [path for path in files if path.suffix.lower() in SCORE_SUFFIXES]
     matches = [path for path in files if path.suffix.lower() == ".match"]
+    named = _by_stem(scores)
+    beside = {match: _named_like(match, match.parent, named) for match in matches}
+    alone = _alone(scores, {match.parent for match, score in beside.items() if score})
     performances: dict[Path, list[PerformanceSource]] = defaultdict(list)
     for path in matches:
-        score = _score_named_like(path, scores) or _only_score_beside(path, scores, matches) or path
-        performer = path.stem.removeprefix(score.stem).strip("_-. ") or path.stem
+        score = beside[path] or _named_like(path, None, named) or alone.get(path.parent) or path
+        performer = valid_utf8(path.stem.removeprefix(score.stem).strip("_-. ") or path.stem)
         performances[score].append(PerformanceSource(_key(path, root), _place(path), None, performer))
     return [
         _named_piece("FOLDER", _key(score, root), score.stem, _place(score), played)
@@ -104,16 +107,25 @@ def folder(root: Path) -> list[PieceSource]:
     ]
 
 
-def _score_named_like(match: Path, scores: Sequence[Path]) -> Path | None:
-    named = [s for s in scores if match.stem == s.stem or re.match(re.escape(s.stem) + r"[_\-. ]", match.stem)]
-    return max(named, key=lambda s: (s.parent == match.parent, len(s.stem), s.as_posix()), default=None)
+def _by_stem(scores: Sequence[Path]) -> dict[tuple[Path | None, str], Path]:
+    """Scores by folder and stem, and by stem alone (folder None); of several the last by name."""
+    named: dict[tuple[Path | None, str], Path] = {}
+    for score in sorted(scores, key=Path.as_posix):
+        named[score.parent, score.stem] = named[None, score.stem] = score
+    return named
 
 
-def _only_score_beside(match: Path, scores: Sequence[Path], matches: Sequence[Path]) -> Path | None:
-    beside = [score for score in scores if score.parent == match.parent]
-    if len(beside) != 1 or any(_score_named_like(other, beside) for other in matches if other.parent == match.parent):
-        return None
-    return beside[0]
+def _named_like(match: Path, folder: Path | None, named: dict[tuple[Path | None, str], Path]) -> Path | None:
+    """The score with the longest stem that is the match file's, or begins it and ends where a word does."""
+    ends = [end for end, sign in enumerate(match.stem) if sign in "_-. "] + [len(match.stem)]
+    found = (named.get((folder, match.stem[:end])) for end in reversed(ends))
+    return next(filter(None, found), None)
+
+
+def _alone(scores: Sequence[Path], others: set[Path]) -> dict[Path, Path]:
+    """The only score of each folder that has one only and is not among the others."""
+    count = Counter(score.parent for score in scores)
+    return {score.parent: score for score in scores if count[score.parent] == 1 and score.parent not in others}
 
 
 def music21(root: Path) -> list[PieceSource]:
@@ -148,6 +160,7 @@ def _named_piece(
     corpus: str, key: str, stem: str, score: str | None, performances: Sequence[PerformanceSource]
 ) -> PieceSource:
     """A piece of a corpus that names its files ``Composer_piece``."""
+    stem = valid_utf8(stem)
     composer, named, name = stem.partition("_")
     if not named:
         composer, name = "", stem
@@ -163,8 +176,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _key(path: Path, root: Path) -> str:
-    # A name that is not UTF-8 must not break catalogues: its odd bytes are spelled out.
-    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
+    return valid_utf8(path.relative_to(root).as_posix())
 
 
 def _place(path: Path) -> str:

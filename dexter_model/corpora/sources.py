@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def valid_utf8(name: str) -> str:
+    """A file's name as text that catalogues can hold: bytes of it that are not UTF-8 are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True)
 class PerformanceSource:
     """One performance file.

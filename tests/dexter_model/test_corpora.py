@@ -223,6 +223,19 @@ def test_files_of_a_relative_folder_are_found_from_any_other(tmp_path: Path, mon
             assert Path(path).is_relative_to(tmp_path)
 
 
+def test_the_longest_name_wins_and_the_own_folder_before_others(tmp_path: Path) -> None:
+    touch(tmp_path, "a/Op_1.mei", "a/Op_1_b.mei", "b/Op.mei", "c/Op_1.xml", "c/Op_1.krn")
+    touch(tmp_path, "a/Op_1_b_x.match", "a/Op_1_c.match", "b/Op_1_b.match", "d/Op_1-x.match", "d/Op_12.match")
+    pieces = layouts.folder(tmp_path)
+    assert {p.key: (piece.key, p.performer) for piece in pieces for p in piece.performances} == {
+        "a/Op_1_b_x.match": ("a/Op_1_b.mei", "x"),
+        "a/Op_1_c.match": ("a/Op_1.mei", "c"),
+        "b/Op_1_b.match": ("b/Op.mei", "1_b"),
+        "d/Op_1-x.match": ("c/Op_1.xml", "x"),
+        "d/Op_12.match": ("b/Op.mei", "12"),
+    }
+
+
 @pytest.mark.corpora
 def test_folder_of_real_files(corpora_root: Path) -> None:
     pieces = discover("FOLDER", CorpusRoots(data_root=corpora_root / "vienna4x22"))
@@ -293,10 +306,17 @@ def test_a_folder_that_contains_itself_and_names_that_are_no_text(tmp_path: Path
     touch(tmp_path, "sub/A_1.match")
     (tmp_path / "sub" / "again").symlink_to(tmp_path)
     (tmp_path / "sub" / "gone.match").symlink_to(tmp_path / "nowhere")
-    Path(str(tmp_path), b"\xff\xfe.match".decode("utf-8", "surrogateescape")).touch()
-    keys = [p.key for piece in discover("FOLDER", CorpusRoots(data_root=tmp_path)) for p in piece.performances]
-    assert len(keys) == 3
-    assert all(key.encode() for key in keys)
+    odd = b"C\xff_\xfe".decode("utf-8", "surrogateescape")
+    touch(tmp_path, f"{odd}.mei", f"{odd}_p\udcff.match")
+    touch(tmp_path, f"vienna4x22/match/{odd}_p01.match")
+    touch(tmp_path, f"asap-dataset/{odd}/x/xml_score.musicxml", f"asap-dataset/{odd}/x/{odd}01.mid")
+    roots = CorpusRoots(tmp_path, data_root=tmp_path)
+    pieces = [piece for corpus in ("FOLDER", "VIENNA422", "ASAP") for piece in discover(corpus, roots)]
+    assert len([p for piece in pieces for p in piece.performances]) == 4 + 1 + 1
+    for piece in pieces:
+        names = [name for p in piece.performances for name in (p.key, p.performer)]
+        text = "".join([piece.key, piece.work, piece.composer, piece.title, *names])
+        assert text.encode().decode() == text
 
 
 @pytest.mark.parametrize("text", ["[", "- a\n- b", "subpaths: 3", "\x00"])
