@@ -68,13 +68,14 @@ def train(
         version: a version of the data set; the current one when None.
 
     Raises:
-        InputError: no such data set, no training split, or ``out`` holds another training.
+        InputError: no such data set, no training split, or ``out`` holds another training (other settings, data or
+            label, or more steps).
     """
     began, out = time.monotonic(), Path(out).absolute()
     url = absolute_url(dataset_url)
     opened = open_version(url, version)
     dataset = {"version": opened.id, "digest": opened.digest}
-    if not _finished(out, config, dataset):
+    if not _finished(out, config, dataset, label):
         settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": str(out), "label": label}
         _train_by_ray(settings, workers)
     return _result(out, time.monotonic() - began)
@@ -178,14 +179,15 @@ def train_worker(settings: dict[str, Any]) -> InputError | None:
     return None
 
 
-def _finished(out: Path, config: ExpressionConfig, dataset: dict[str, str]) -> bool:
+def _finished(out: Path, config: ExpressionConfig, dataset: dict[str, str], label: str) -> bool:
     """Whether ``out`` holds all the steps that are asked for; refuses a folder with another training."""
     latest = latest_checkpoint(out / "checkpoints")
     if latest is None:
         return False
     checkpoint = load_checkpoint(latest)
-    refuse_other_run(checkpoint, {"config": config.to_dict(), "dataset": dataset})
-    return int(checkpoint.meta["step"]) >= config.training.steps
+    meta = {"config": config.to_dict(), "dataset": dataset, "label": label}
+    refuse_other_run(checkpoint, meta, config.training.steps)
+    return int(checkpoint.meta["step"]) == config.training.steps
 
 
 def _result(out: Path, seconds: float) -> TrainResult:

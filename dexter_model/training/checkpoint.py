@@ -140,20 +140,25 @@ def load_training_state(folder: Path) -> dict[str, np.ndarray]:
         raise unreadable(folder, f"holds no {TRAINING_STATE} to resume from") from None
 
 
-def refuse_other_run(checkpoint: Checkpoint, meta: Mapping[str, Any]) -> None:
+def refuse_other_run(checkpoint: Checkpoint, meta: Mapping[str, Any], steps: int) -> None:
     """Make sure that a run may go on from a checkpoint.
 
     Args:
         checkpoint: where it would start.
-        meta: config and dataset of the run.
+        meta: config, dataset and label of the run.
+        steps: where the run is to end.
 
     Raises:
-        InputError: it was trained with other settings or data (``resume_mismatch``).
+        InputError: it was trained with other settings or data, under another label, or for longer
+            (``resume_mismatch``).
     """
-    for name in ("config", "dataset"):
+    for name in ("config", "dataset", "label"):
         if _without_lengths(checkpoint.meta.get(name)) != _without_lengths(meta.get(name)):
             reason, remedy = f"was trained with another {name}", "Choose another output folder, or remove this one"
             raise InputError(checkpoint.path, reason, remedy, "resume_mismatch")
+    if checkpoint.meta["step"] > steps:
+        reason = f"has {checkpoint.meta['step']} steps, more than the {steps} asked for"
+        raise InputError(checkpoint.path, reason, "Choose another output folder, or more steps", "resume_mismatch")
 
 
 def export_checkpoint(source: str | Path, target: Path, label: str) -> str:

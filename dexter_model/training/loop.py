@@ -160,7 +160,7 @@ def _begin(model: nn.Module, config: LoopConfig, checkpoints: Path, meta: Mappin
     run = _Run(model, optimiser, copy_weights(model), torch.zeros((), device=device))
     latest = latest_checkpoint(checkpoints)
     if latest is not None:
-        _restore(run, latest, meta)
+        _restore(run, latest, meta, config.steps)
     return run
 
 
@@ -222,9 +222,9 @@ def _publish(run: _Run, config: LoopConfig, checkpoints: Path, meta: Mapping[str
     return folder
 
 
-def _restore(run: _Run, folder: Path, meta: Mapping[str, Any]) -> None:
+def _restore(run: _Run, folder: Path, meta: Mapping[str, Any], steps: int) -> None:
     checkpoint = load_checkpoint(folder)
-    refuse_other_run(checkpoint, meta)
+    refuse_other_run(checkpoint, meta, steps)
     state = {name: torch.from_numpy(value) for name, value in load_training_state(folder).items()}
     run.model.load_state_dict({name[6:]: value for name, value in state.items() if name.startswith("model/")})
     for name, weights in checkpoint.state.items():

@@ -64,6 +64,14 @@ def test_another_training_in_the_folder_is_told_before_ray_starts(store: str, tr
     assert caught.value.code == "resume_mismatch"
 
 
+def test_another_label_or_fewer_steps_are_told(store: str, trained: Path) -> None:
+    ten, nine = (replace(CONFIG, training=replace(CONFIG.training, steps=steps)) for steps in (10, 9))
+    for options, reason in (({"config": ten, "label": "final"}, "another label"), ({"config": nine}, "has 10 steps")):
+        with pytest.raises(InputError, match=reason) as caught:
+            train(store, out=trained, **options)
+        assert caught.value.code == "resume_mismatch"
+
+
 def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         train(str(tmp_path / "nothing"), CONFIG, tmp_path / "out")
