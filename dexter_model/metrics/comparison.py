@@ -101,8 +101,8 @@ def bandwidth(values: np.ndarray) -> float:
 def log_density(values: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Log of the Gaussian kernel density of ``values`` at ``points``, up to a constant.
 
-    In logarithms, so that a point far from every value is improbable, not impossible. Equal values (velocities,
-    pedal) share one kernel.
+    In logarithms, so that a point far from every value counts as far as it is. Equal values (velocities, pedal) share
+    one kernel.
     """
     kernels, weights = np.unique(values, return_counts=True)
     width = bandwidth(values)
@@ -123,8 +123,14 @@ def density_draws(values: np.ndarray, seed: int, count: int = KL_POINTS) -> np.n
 
 
 def kl_at(prediction: np.ndarray, reference: np.ndarray, points: np.ndarray) -> float:
-    """Sum of p log(p / q) over ``points``, both kernel densities re-normalised over these points."""
+    """Sum of p log(p / q) over ``points``, both kernel densities re-normalised over these points.
+
+    NaN where the reference's density at a point is zero in double precision, some 38 bandwidths from all its values:
+    there the published figure is infinite.
+    """
     log_p, log_q = log_density(prediction, points), log_density(reference, points)
+    if not np.exp(log_q).all():
+        return math.nan
     log_p, log_q = (x - _log_sum(x, np.ones(len(points))) for x in (log_p, log_q))
     return float(np.exp(log_p) @ (log_p - log_q))
 
@@ -135,8 +141,8 @@ def kl_divergence(prediction: np.ndarray, reference: np.ndarray, seed: int = 0) 
     As published: re-normalised over these points, so that a prediction much narrower than the reference comes out near
     zero. Read it beside the spread.
 
-    Entries that either series lacks are left out of that series only: distributions need no pairs. NaN when either
-    is constant.
+    Entries that either series lacks are left out of that series only: distributions need no pairs. NaN when either is
+    constant, or where the reference has no density at a point.
     """
     p, q = (x[np.isfinite(x)] for x in (prediction.ravel(), reference.ravel()))
     if is_constant(p) or is_constant(q):

@@ -110,7 +110,9 @@ def _feature(human: int, name: str, ours: np.ndarray, theirs: np.ndarray, seed: 
         yield Measure(human, name, "spread", ratio, n, undefined="constant reference" if np.isnan(ratio) else "")
     yield Measure(human, name, f"{prefix}deviation", relative.signed, n, relative.near_zero, no_scale)
     yield Measure(human, name, f"{prefix}absolute_deviation", relative.absolute, n, relative.near_zero, no_scale)
-    yield Measure(human, name, f"{prefix}kl", kl_divergence(ours, theirs, seed), n, undefined=why)
+    divergence = kl_divergence(ours, theirs, seed)
+    no_density = "the reference has no density there" if np.isnan(divergence) else ""
+    yield Measure(human, name, f"{prefix}kl", divergence, n, undefined=why or no_density)
 
 
 def _both_curves(human: int, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[Measure]:

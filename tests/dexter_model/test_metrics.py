@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import gaussian_kde, pearsonr
+from scipy.stats import entropy, gaussian_kde, pearsonr
 
 from dexter_model.metrics.comparison import (
     correlation,
@@ -159,8 +159,11 @@ def test_kl_divergence() -> None:
     assert kl_divergence(narrow, wide, 4) != kl_divergence(narrow, wide, 5)
     # the published definition: a prediction that hardly varies looks like any reference around it
     assert kl_divergence(narrow / 100, narrow) < 0.2
-    # a distribution far from everything is far, not undefined
-    assert 100 < kl_divergence(narrow, narrow + 1000) < math.inf
+    # far from everything the reference has no density, and the published figure is infinite
+    assert 10 < kl_divergence(narrow, narrow + 7) < 745
+    far, draws = narrow + 12, density_draws(narrow, seed=0)
+    assert entropy(gaussian_kde(narrow)(draws), gaussian_kde(far)(draws)) == math.inf
+    assert math.isnan(kl_divergence(narrow, far))
     draws = density_draws(narrow, seed=1)
     assert draws.shape == (300,)
     assert kl_divergence(narrow, wide, 1) == kl_at(narrow, wide, draws)
