@@ -20,9 +20,6 @@ from dexter_model.expression.data import LIMIT, Statistics
 from dexter_model.expression.denoiser import ClassifierFreeDenoiser
 from dexter_model.training.checkpoint import Checkpoint, load_weights, unreadable
 
-DEFAULT_STEPS = 20
-DEFAULT_GUIDANCE = 1.2
-
 
 @torch.inference_mode()
 def sample_windows(
@@ -32,8 +29,8 @@ def sample_windows(
     noise_BN5: Tensor,
     *,
     schedule: NoiseSchedule,
-    steps: int = DEFAULT_STEPS,
-    guidance: float = DEFAULT_GUIDANCE,
+    steps: int,
+    guidance: float,
 ) -> Tensor:
     """Sample codecs for windows of notes.
 

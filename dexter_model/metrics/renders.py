@@ -17,6 +17,7 @@ from numpy.lib import recfunctions
 
 from dexter_model.digests import sha256_bytes
 from dexter_model.errors import InputError
+from dexter_model.expression.renders import FORMAT
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import Alignment, Performance, Score
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
     from dexter_model.reading.sandbox import Sandbox
 
-FORMAT = "dexter-renders-1"
 LEAST_MATCHED = 0.5  # share of the score that a MIDI file must play to count as a performance of it
 MOST_NOTES = 3  # performed notes a score note; aligning takes memory by the product of both
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -104,7 +106,8 @@ def test_null_condition_is_one_and_the_same_in_training_and_sampling(windows: Wi
     config = ExpressionConfig(SMALL, training=TrainingConfig(condition_dropout=0.999))
     diffusion_loss(Spy(), windows, noise_schedule(config.diffusion), config, torch.Generator().manual_seed(0))
     noise, schedule = torch.randn(3, 24, 5), noise_schedule(config.diffusion)
-    sample_windows(Spy(), windows.condition_BNR, windows.mask_BN, noise, schedule=schedule, steps=1)  # type: ignore[arg-type]
+    spy: Any = Spy()
+    sample_windows(spy, windows.condition_BNR, windows.mask_BN, noise, schedule=schedule, steps=1, guidance=1.2)
     trained, conditional, unconditional = seen
     assert torch.equal(trained, unconditional)
     assert bool((unconditional == NULL).all())
