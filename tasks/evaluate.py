@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import open_version
 from dexter_model.digests import code_version, json_digest, sha256_bytes, write_atomically
 from dexter_model.errors import InputError
@@ -107,7 +108,7 @@ def evaluate(
     if not jobs:
         remedy = f"Render its pieces: `dexter render --store {store_url} --split test --out DIR`"
         raise InputError(renders_dirs[0], "no render is of a piece of the data set", remedy, "no_renders")
-    results = _results(jobs, partial(PieceEvaluator, store_url, data.id, seed), workers)
+    results = _results(jobs, partial(PieceEvaluator, absolute_url(store_url), data.id, seed), workers)
     refused = [*strangers, *(r for _, refusals in results for r in refusals)]
     frame = measures_frame([row for rows, _ in results for row in rows])
     parquet = io.BytesIO()
