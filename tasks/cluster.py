@@ -68,8 +68,7 @@ def fan_out(
     jobs: Sequence[AnyJob],
     *,
     workers: int | None = None,
-    memory: int | None = None,
-    gpus: float = 0,
+    gpus: bool = False,
 ) -> Iterator[tuple[int, AnyResult | WorkerDied]]:
     """Do jobs over workers, each worker one job at a time; no more are in flight than there are workers.
 
@@ -79,8 +78,7 @@ def fan_out(
         make_worker: makes a worker, where it will work; sent to Ray actors.
         jobs: what ``run`` takes; sent to Ray actors.
         workers: Ray actors; 0 does the jobs in this process without Ray, None takes as many as there are CPUs.
-        memory: bytes that Ray reserves for each worker.
-        gpus: GPUs that Ray reserves for each worker.
+        gpus: whether workers use a GPU: on a cluster with GPUs each actor has one of them, and there are no more.
 
     Yields:
         Index of the job and its result, in the order they finish.
@@ -92,10 +90,12 @@ def fan_out(
         return
     wanted = min(workers or cpus(), len(jobs))
     ray = ray_session(wanted)
+    resources = ray.cluster_resources()
+    available = int(resources.get("GPU", 0)) if gpus else 0
+    wanted = min(wanted, available or wanted)
     # A cluster with fewer CPUs than workers were asked for shares them out; else actors would wait for ever.
-    share = min(1.0, ray.cluster_resources().get("CPU", 1.0) / wanted)
-    options = {"num_cpus": share, "num_gpus": gpus}
-    actor_class = ray.remote(**options, **({"memory": memory} if memory else {}))(_Actor)
+    share = min(1.0, resources.get("CPU", 1.0) / wanted)
+    actor_class = ray.remote(num_cpus=share, num_gpus=min(available, 1))(_Actor)
     yield from _over_actors(ray, lambda: actor_class.remote(make_worker), jobs, wanted)
 
 
