@@ -20,6 +20,7 @@ from dexter_model.expression.plan import BATCH_SIZE, Window, plan_batches, score
 from dexter_model.expression.rendering import (
     GUIDANCE,
     OVERLAP,
+    RENDERER,
     SEED,
     STEPS,
     Collector,
@@ -105,9 +106,9 @@ def render_scores(paths: Iterable[str | Path], out: str | Path, settings: Render
     scores, refused = _read([file.path for file in files], settings)
     if refused and len(files) == 1 and not Path(paths[0]).is_dir():
         raise refused[0]
-    names = render_names([file.relative for file in files])
-    sources = [_Source(names[k], scores[k], file=files[k].relative) for k in sorted(scores)]
-    return _render(sources, [_refusal(files[k].relative, refused[k]) for k in sorted(refused)], out, settings)
+    names = render_names(files)
+    sources = [_Source(names[k], scores[k], file=files[k].path) for k in sorted(scores)]
+    return _render(sources, [_refusal(refused[k]) for k in sorted(refused)], out, settings)
 
 
 @task(name="render split")
@@ -151,13 +152,14 @@ def _read(paths: list[str], settings: RenderSettings) -> tuple[dict[int, Score],
     scores = {index: score for index, path in enumerate(paths) if (score := known_score(path))}
     refused: dict[int, InputError] = {}
     unknown = [index for index in range(len(paths)) if index not in scores]
-    reading = fan_out(ScoreReader, [paths[index] for index in unknown], workers=_workers(settings, len(unknown)))
+    jobs = [str(Path(paths[index]).absolute()) for index in unknown]  # workers may be in another folder
+    reading = fan_out(ScoreReader, jobs, workers=_workers(settings, len(unknown)))
     for job, outcome in track(reading, len(unknown), "Reading scores"):
         index = unknown[job]
         if isinstance(outcome, Score):
             scores[index] = outcome
         elif isinstance(outcome, InputError):
-            refused[index] = outcome
+            refused[index] = InputError(paths[index], outcome.reason, outcome.remedy, outcome.code)
         else:
             refused[index] = InputError(paths[index], outcome.reason, "Read it alone", "worker_died")
     return scores, refused
@@ -177,7 +179,8 @@ def _render(
         folder.begin()
         for index, outcome in _denoised(renders, wanted, length, checkpoint.path, settings):
             if isinstance(outcome, WorkerDied):
-                quarantined.append({"path": rows[index]["name"], "code": "worker_died", "reason": outcome.reason})
+                path = rows[index]["score"] or rows[index]["name"]
+                quarantined.append({"path": path, "code": "worker_died", "reason": outcome.reason})
             else:
                 done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
                 made += 1
@@ -206,7 +209,8 @@ def _renders(
         digest = score_digest(source.score)
         where = {"score": source.file, "corpus": source.corpus, "piece": source.piece}
         for sample in range(settings.samples):
-            made_from = [FORMAT, digest, checkpoint.digest, settings.steps, settings.guidance, settings.seed, sample]
+            how = [settings.steps, settings.guidance, settings.seed, sample]
+            made_from = [FORMAT, RENDERER, digest, checkpoint.digest, *how]
             names.append(f"{source.name}_sample{sample}" if sample else source.name)
             rows.append({"key": json_digest(made_from), **where, "sample": sample})
             renders.append(Render(source.score, digest, sample))
@@ -220,8 +224,8 @@ def _denoised(
     plan = plan_batches([len(render.score.notes) for render in renders], length, OVERLAP, settings.batch_size)
     batches = _Batches([b for b in plan if any(w.render in wanted for w in b)], renders, length, settings.seed)
     collector = Collector(wanted, length)
-    make_sampler = partial(_sampler, checkpoint, settings.steps, settings.guidance)
-    sampling = fan_out(make_sampler, batches, workers=_workers(settings, len(wanted)))
+    make_sampler = partial(_sampler, checkpoint.absolute(), settings.steps, settings.guidance)
+    sampling = fan_out(make_sampler, batches, workers=_workers(settings, len(wanted)), gpus=True)
     for index, outcome in track(sampling, len(batches), "Rendering"):
         if isinstance(outcome, WorkerDied):
             yield from ((render, outcome) for render in collector.give_up(batches.windows[index]))
@@ -254,5 +258,5 @@ def _workers(settings: RenderSettings, scores: int) -> int | None:
     return 0 if settings.workers is None and scores <= FEW_SCORES else settings.workers
 
 
-def _refusal(path: str, error: InputError) -> dict[str, str]:
-    return {"path": path, "code": error.code, "reason": error.reason}
+def _refusal(error: InputError) -> dict[str, str]:
+    return {"path": error.path, "code": error.code, "reason": error.reason}

@@ -24,6 +24,7 @@ from dexter_model.training.checkpoint import load_checkpoint
 
 OVERLAP = 10
 STEPS, GUIDANCE, SEED = 20, 1.2, 13
+RENDERER = 1  # raised when what is done here, in decoding or in MIDI writing comes out otherwise: all is made anew
 
 # What a pianist may do, a number a codec column: 15 to 480 beats a minute (measures clip tempo to the same), MIDI
 # velocities, half a second beside the beat, sounding 16 times shorter or longer than written, pedal up to down. Beyond

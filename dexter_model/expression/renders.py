@@ -1,9 +1,9 @@
 """A folder of renders: MIDI and codec of each, a journal while a job runs, ``renders.json`` when it is done.
 
-A render is known by its key: everything that decides what it sounds like (score, checkpoint, steps, guidance, seed,
-sample). One that is whole on disk and has the key that is wanted is not made again, whichever job made it. The journal
-gets a line when both files of a render are written, so that a job that is killed loses at most the render at hand;
-``renders.json`` exists only when its job came to the end, and then names exactly that job's renders.
+A render is known by its key: everything that decides what it sounds like (renderer, score, checkpoint, steps,
+guidance, seed, sample). One that is whole on disk and has the key that is wanted is not made again, whichever job made
+it. The journal gets a line when both files of a render are written, so that a job that is killed loses at most the
+render at hand; ``renders.json`` exists only when its job came to the end, and then names exactly that job's renders.
 """
 
 from __future__ import annotations

@@ -18,7 +18,10 @@ from dexter_model.reading.score import SUFFIXES, cached_score, load_score
 
 @dataclass(frozen=True)
 class ScoreFile:
-    """A score file: its path, and its path inside the folder that was asked for (of a single file: its name)."""
+    """A score file: its path as it was given, or its folder's was, and what of that it is called by.
+
+    ``relative`` is the path inside the folder that was asked for; of a single file, its name.
+    """
 
     path: str
     relative: str
@@ -39,12 +42,12 @@ def find_scores(paths: Iterable[str | Path], exclude: str | Path | None = None) 
         InputError: a path does not exist (``missing_file``), or there is no score at all (``no_scores``).
     """
     named = [Path(path) for path in paths]
-    found: dict[Path, ScoreFile] = {}
+    found: dict[str, ScoreFile] = {}
     for path in named:
         if not path.exists():
             raise InputError(path, "there is no such file or folder", "Check the path", "missing_file")
         for file, relative in _files(path, exclude) if path.is_dir() else [(path, path.name)]:
-            found.setdefault(file.absolute(), ScoreFile(str(file), relative))
+            found.setdefault(os.path.abspath(file), ScoreFile(file.as_posix(), relative))
     if not found:
         known = ", ".join(SUFFIXES)
         reason = f"holds no score ({known})" if named else "no score was named"
@@ -62,15 +65,33 @@ def _files(folder: Path, exclude: str | Path | None) -> list[tuple[Path, str]]:
     return sorted((file, file.relative_to(folder).as_posix()) for file in files)
 
 
-def render_names(relatives: Sequence[str]) -> list[str]:
-    """What to call the render of each score file: its path without suffix, with it where several differ in it alone."""
-    paths = [PurePosixPath(relative) for relative in relatives]
+def render_names(files: Sequence[ScoreFile]) -> list[str]:
+    """What to call the render of each score file: its relative path without suffix.
+
+    Files of equal names keep the suffix where they differ in it alone, else get parent folders in front.
+    """
+    paths = _told_apart(files)
     bare = [path.with_suffix("") for path in paths]
-    count = Counter(str(path).lower() for path in bare)
     whole = [path.with_name(path.name.replace(".", "_")) for path in paths]
-    chosen = [short if count[str(short).lower()] == 1 else full for short, full in zip(bare, whole, strict=True)]
+    count = Counter(str(path).lower() for path in bare)
+    equal = Counter(str(path).lower() for path in paths)
+    alike = [count[str(short).lower()] == equal[str(path).lower()] for short, path in zip(bare, paths, strict=True)]
+    chosen = [short if so else full for short, full, so in zip(bare, whole, alike, strict=True)]
     # A name as long as file systems allow leaves no room for what is written beside it.
     return [str(path if len(os.fsencode(path.name)) < 200 else path.with_name(path.name[:50])) for path in chosen]
+
+
+def _told_apart(files: Sequence[ScoreFile]) -> list[PurePosixPath]:
+    """Relative paths; of equal ones, as much of the given paths as tells them apart, where that is possible."""
+    given = [[part for part in PurePosixPath(file.path).parts if part not in ("/", "..")] for file in files]
+    used = [len(PurePosixPath(file.relative).parts) for file in files]
+    while True:
+        paths = [PurePosixPath(*parts[-n:]) for parts, n in zip(given, used, strict=True)]
+        count = Counter(str(path).lower() for path in paths)
+        longer = [n + (count[str(p).lower()] > 1 and n < len(g)) for g, n, p in zip(given, used, paths, strict=True)]
+        if longer == used:
+            return paths
+        used = longer
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:

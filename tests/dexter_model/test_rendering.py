@@ -16,7 +16,7 @@ from dexter_model.errors import InputError
 from dexter_model.expression.plan import Window, plan_batches, render_noise, score_digest
 from dexter_model.expression.rendering import Collector, Render, cut_batch, perform, playable, render
 from dexter_model.expression.sampler import WindowSampler
-from dexter_model.expression.score_files import distinct_names, find_scores, render_names
+from dexter_model.expression.score_files import ScoreFile, distinct_names, find_scores, render_names
 from dexter_model.notes import SCORE_NOTE, Score
 from dexter_model.training.checkpoint import load_checkpoint
 
@@ -183,8 +183,14 @@ def test_nothing_to_render_is_told(tmp_path: Path) -> None:
 
 
 def test_names_tell_scores_apart() -> None:
-    relatives = ["op.10/no.3.musicxml", "fugue.mid", "Fugue.mxl", "sub/fugue.mid"]
-    assert render_names(relatives) == ["op.10/no.3", "fugue_mid", "Fugue_mxl", "sub/fugue"]
-    [long] = render_names([f"{'é' * 124}.mid"])
-    assert long == "é" * 50
+    def names(*files: tuple[str, str]) -> list[str]:
+        return render_names([ScoreFile(*file) for file in files])
+
+    in_a_folder = ["op.10/no.3.musicxml", "fugue.mid", "Fugue.mxl", "sub/fugue.mid"]
+    expected = ["op.10/no.3", "fugue_mid", "Fugue_mxl", "sub/fugue"]
+    assert names(*((f"/b/{path}", path) for path in in_a_folder)) == expected
+    assert names(("a/s.xml", "s.xml"), ("b/s.xml", "s.xml"), ("../t.xml", "t.xml")) == ["a/s", "b/s", "t"]
+    assert names(("/p/x/a/s.xml", "s.xml"), ("/p/y/a/s.xml", "a/s.xml"), ("s.xml", "s.xml")) == ["x/a/s", "y/a/s", "s"]
+    assert distinct_names(names(("s.xml", "s.xml"), ("../s.xml", "s.xml"))) == ["s", "s_2"]
+    assert names((f"{'é' * 124}.mid", f"{'é' * 124}.mid")) == ["é" * 50]
     assert distinct_names(["a", "A", "a_2", "b"]) == ["a", "A_2", "a_2_2", "b"]

@@ -65,7 +65,7 @@ def test_a_folder_of_scores(scores: Path, tmp_path: Path, options: dict[str, Any
     assert (result.made, result.quarantined) == (2, [])
     assert listing["checkpoint"]["label"] == "random"
     for row in result.renders:
-        score, codec = load_score(scores / row["score"]), load_codec(tmp_path / row["codec"])
+        score, codec = load_score(row["score"]), load_codec(tmp_path / row["codec"])
         assert codec.note_id.tolist() == score.note_id.tolist()
         assert codec.matched.all()
         played = load_midi(tmp_path / row["midi"])
@@ -141,9 +141,39 @@ def test_bad_files_are_quarantined_and_the_rest_completes(
     assert [row["name"] for row in result.renders] == ["bach/bwv269", "bwv66.6"]
     told = json.loads((tmp_path / "out" / "renders.json").read_text())["quarantined"]
     assert told == result.quarantined
-    assert [row["path"] for row in told] == ["bomb.xml", "cut.mxl", "empty.mid", "page.musicxml"]
+    assert [row["path"] for row in told] == [
+        str(mixed / name) for name in ("bomb.xml", "cut.mxl", "empty.mid", "page.musicxml")
+    ]
     assert {row["code"] for row in told} == {"score_unsafe", "score_unreadable"}
     assert all(row["reason"] for row in told)
+
+
+def test_paths_are_told_as_they_were_given(
+    scores: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(scores, tmp_path / "in")
+    shutil.copy(scores / "bwv66.6.mxl", tmp_path / "in/bach")
+    (tmp_path / "in/bach/bad.mei").touch()
+    monkeypatch.chdir(tmp_path / "in/bach")
+    result = render_scores(["bwv66.6.mxl", "../bwv66.6.mxl", "../bach"], "../../out", RenderSettings(**options))
+    told = (tmp_path / "out/renders.json").read_text()
+    assert [(row["name"], row["score"]) for row in result.renders] == [
+        ("bwv66.6", "bwv66.6.mxl"),
+        ("bwv66.6_2", "../bwv66.6.mxl"),
+        ("bwv269", "../bach/bwv269.mxl"),
+    ]
+    assert [row["path"] for row in result.quarantined] == ["../bach/bad.mei"]
+    assert str(tmp_path) not in told
+    result = render_scores(["bwv66.6.mxl", tmp_path / "in/bwv66.6.mxl"], tmp_path / "out", RenderSettings(**options))
+    assert [row["name"] for row in result.renders] == ["bwv66.6", "in/bwv66.6"]
+
+
+def test_a_renderer_that_was_mended_makes_all_anew(
+    scores: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render_scores([scores], tmp_path, RenderSettings(**options))
+    monkeypatch.setattr("tasks.render.RENDERER", "mended")
+    assert render_scores([scores], tmp_path, RenderSettings(**options)).made == 2
 
 
 def test_a_render_whose_worker_died_is_quarantined_and_made_next_time(
@@ -152,15 +182,16 @@ def test_a_render_whose_worker_died_is_quarantined_and_made_next_time(
     settings = RenderSettings(**options, batch_size=2)
     render_scores([scores], tmp_path / "undisturbed", settings)
 
-    def one_death(make_worker: Any, jobs: Any, workers: int | None) -> Iterator[tuple[int, Any]]:
-        for index, outcome in fan_out(make_worker, jobs, workers=workers):
+    def one_death(make_worker: Any, jobs: Any, **how: Any) -> Iterator[tuple[int, Any]]:
+        for index, outcome in fan_out(make_worker, jobs, **how):
             yield index, WorkerDied("killed") if index == 1 and not isinstance(outcome, Score) else outcome
 
     with monkeypatch.context() as patch:
         patch.setattr("tasks.render.fan_out", one_death)
         result = render_scores([scores], tmp_path / "out", settings)
     assert [row["name"] for row in result.renders] == ["bwv66.6"]
-    assert result.quarantined == [{"path": "bach/bwv269", "code": "worker_died", "reason": "killed"}]
+    path = str(scores / "bach/bwv269.mxl")
+    assert result.quarantined == [{"path": path, "code": "worker_died", "reason": "killed"}]
     assert render_scores([scores], tmp_path / "out", settings).made == 1
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
