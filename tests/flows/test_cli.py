@@ -91,13 +91,31 @@ def test_encode_and_decode_give_the_performance_back(tmp_path: Path) -> None:
     assert len(set(pitches) - set(performed.notes["pitch"].tolist())) == 0
 
 
-def test_encode_and_decode_import_neither_prefect_nor_ray(tmp_path: Path) -> None:
-    words = ["encode", str(MATCH), "--score", str(MATCH), "--out", str(tmp_path / "codec.npz")]
-    code = "import sys; from flows.cli import main\ntry: main()\nexcept SystemExit: pass\n" + (
-        "print(sorted({'prefect', 'ray', 'torch', 'partitura'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (["encode", MATCH, "--score", MATCH, "--out", "codec.npz"], {"prefect", "ray", "torch", "partitura"}),
+        (["render", SCORE, "--out", "renders", "--steps", 2], {"prefect", "ray", "partitura"}),
+    ],
+)
+def test_one_file_needs_neither_prefect_nor_ray(words: list[object], absent: set[str], tmp_path: Path) -> None:
+    code = "import sys; from flows.cli import main\ntry: main()\nexcept SystemExit as end: assert not end.code\n"
+    command = [sys.executable, "-c", f"{code}print(sorted({absent} & set(sys.modules)))", *map(str, words)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_model_that_ships_renders_a_score(tmp_path: Path) -> None:
+    from dexter_model.reading.midi import load_midi
+
+    assert dexter("render", SCORE, "--out", tmp_path, "--steps", 4)[0] == 0
+    listing = json.loads((tmp_path / "renders.json").read_text())
+    (render,) = listing["renders"]
+    assert listing["checkpoint"]["label"] == "demo"
+    notes = load_midi(tmp_path / render["midi"]).notes
+    assert len(notes) == render["notes"]
+    assert 10 < render["duration_sec"] < 120
+    assert notes["velocity"].std() > 3
 
 
 def test_a_corpus_is_encoded_under_its_own_paths_and_the_rest_goes_on(tmp_path: Path) -> None:
