@@ -19,6 +19,7 @@ class InputError(Exception):
         self.reason = reason
         self.remedy = remedy
         self.code = code
+        self.traceback = ""  # told by the process that raised it, when it was passed on to another
 
-    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str]]:
-        return type(self), (self.path, self.reason, self.remedy, self.code)
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str], dict[str, object]]:
+        return type(self), (self.path, self.reason, self.remedy, self.code), self.__dict__

@@ -20,7 +20,8 @@ from dexter_model.digests import json_digest
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
 
-TRANSIENT = frozenset({"parser_timeout", "parser_crash", "unreadable", "worker_died"})  # tried again by the next build
+# Tried again by the next build: failures of a machine. A parser's limits count what the file alone decides.
+TRANSIENT = frozenset({"unreadable", "worker_died"})
 SHARD_BYTES = 32 << 20  # of sources at most: some 10 MB of arrays
 SHARDS_WANTED = 16  # small corpora are cut too, so that workers share the work and a killed build loses little of it
 _REASONS_TOLD = 3

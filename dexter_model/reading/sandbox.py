@@ -97,28 +97,36 @@ class Sandbox:
             options: keyword arguments, e.g. ``unfold=True``.
 
         Raises:
-            InputError: the function's own, or ``parser_memory``, ``parser_timeout``, ``parser_crash`` when the child
-                breached a limit or died.
+            InputError: the function's own, with the child's traceback, or ``parser_memory``, ``parser_timeout``,
+                ``parser_crash`` when the child breached a limit, ended, or was killed twice.
             SandboxedError: any other error of the function.
         """
         limit = self.timeout if timeout is None else timeout
         path = next((argument for argument in args if isinstance(argument, str | Path)), function.__qualname__)
-        child = self._started()
-        try:
-            self._connection.send((function.__module__, function.__qualname__, args, options, limit))
-            self._wait(child, path, limit)
-            outcome, value = self._connection.recv()
-        except (EOFError, OSError):
-            raise self._crash(child, path) from None
-        except BaseException:  # also an interrupt: an answer that comes later must not be taken for the next call's
-            self.close()
-            raise
+        request = (function.__module__, function.__qualname__, args, options, limit)
+        outcome, value = self._ask(request, path, limit)
+        if outcome == "killed":  # by the kernel short of memory, by a person, or by what the file does: that recurs
+            outcome, value = self._ask(request, path, limit)
         if outcome == "result":
             return value
         if outcome == "memory":
             self.close()
             raise self._too_large(path)
         raise value
+
+    def _ask(self, request: tuple[object, ...], path: object, limit: float) -> tuple[str, Any]:
+        """The child's outcome and value; ``killed`` with an error when it died by a signal."""
+        child = self._started()
+        try:
+            self._connection.send(request)
+            self._wait(child, path, limit)
+            return self._connection.recv()
+        except (EOFError, OSError):
+            error = self._crash(child, path)
+            return "killed" if child.returncode < 0 else "error", error
+        except BaseException:  # also an interrupt: an answer that comes later must not be taken for the next call's
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the child, if there is one."""
@@ -203,6 +211,7 @@ def _run(module: str, qualname: str, args: tuple[object, ...], options: dict[str
             function = getattr(function, name)
         return "result", function(*args, **options)
     except InputError as error:
+        error.traceback = traceback.format_exc()
         return "error", error
     except MemoryError:
         return "memory", None

@@ -55,6 +55,8 @@ def test_what_may_pass_is_retried_and_the_rest_on_demand() -> None:
     assert reason_to_retry({"unknown_ids"}, retry_quarantined=False) is None
     assert reason_to_retry({"unknown_ids", "worker_died"}, retry_quarantined=False) == "quarantined before: worker_died"
     assert reason_to_retry({"unknown_ids"}, retry_quarantined=True) == "quarantined before: unknown_ids"
+    assert reason_to_retry({"parser_timeout", "parser_crash"}, retry_quarantined=False) is None
+    assert reason_to_retry({"parser_timeout"}, retry_quarantined=True) == "quarantined before: parser_timeout"
     assert reason_to_retry(set(), retry_quarantined=True) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def test_input_errors_arrive_as_they_were_raised(sandbox: Sandbox, tmp_path: Pat
     error = refused(sandbox, load_score, tmp_path / "missing.musicxml")
     assert error.code == "score_unreadable"
     assert error.path == str(tmp_path / "missing.musicxml")
+    assert "in check_file" in error.traceback
+    assert "in check_file" in pickle.loads(pickle.dumps(error)).traceback
 
 
 def test_other_errors_keep_the_childs_traceback(sandbox: Sandbox) -> None:
@@ -91,6 +94,12 @@ def test_a_dead_child_is_reported_with_its_last_words(sandbox: Sandbox) -> None:
     assert error.code == "parser_crash"
     assert "status 3 (last words)" in error.reason
     assert "signal 6" in refused(sandbox, os.abort).reason
+
+
+def test_a_child_killed_from_outside_is_asked_again(sandbox: Sandbox, tmp_path: Path) -> None:
+    victim = "import os, pathlib\nfirst = not os.path.exists({0!r}); pathlib.Path({0!r}).touch()\n"
+    assert sandbox.call(exec, (victim + "if first: os.kill(os.getpid(), 9)").format(str(tmp_path / "seen"))) is None
+    assert "signal 9" in refused(sandbox, exec, "import os; os.kill(os.getpid(), 9)").reason
 
 
 def test_a_child_killed_between_calls_is_replaced(sandbox: Sandbox) -> None:
