@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dexter_model.codec.performance_codec import EncodedPerformance, encode
-from dexter_model.corpora.sources import PerformanceSource, PieceSource
+from dexter_model.corpora.sources import PerformanceSource, PieceSource, valid_utf8
 from dexter_model.digests import array_digest, file_digest, json_digest
 from dexter_model.errors import InputError
 from dexter_model.notes import Alignment, Performance, Score
@@ -127,7 +127,10 @@ def read_performance(performance: str, alignment: str | None) -> tuple[Performan
 
 
 class _Scores:
-    """The piece's score, folded or unfolded, parsed at most once each; a failure is remembered too."""
+    """The piece's score, folded or unfolded, parsed at most once each; a failure is remembered too.
+
+    Only a failure of the file, that is: an OSError here means that this machine has no child process to offer.
+    """
 
     def __init__(self, source: PieceSource, sandbox: Sandbox) -> None:
         self.path = source.score
@@ -139,11 +142,13 @@ class _Scores:
         if unfold not in self.known:
             try:
                 self.known[unfold] = self.sandbox.call(load_score, self.path, unfold)
+            except OSError:
+                raise
             except Exception as error:
                 self.known[unfold] = error
         score = self.known[unfold]
         if isinstance(score, Exception):
-            raise score
+            raise score.with_traceback(None)  # it would grow with every performance
         return score
 
 
@@ -172,13 +177,22 @@ def _quarantine(source: PieceSource, performance: PerformanceSource, error: Exce
     else:
         code, reason = "encoding_failed", f"{type(error).__name__}: {error}".partition("\n")[0]
         remedy, path = "Look at the traceback", performance.performance
-    told = _traceback(error)
+    reason, told = (_placeless(text, source, performance) for text in (reason, _traceback(error)))
     return Quarantined(source.corpus, source.key, performance.key, code, reason, remedy, digest_or_empty(path), told)
 
 
 def _traceback(error: Exception) -> str:
-    """The traceback, without the folder this code happens to be installed in."""
-    return "".join(traceback.format_exception(error)).replace(f"{_PACKAGE}/", "")
+    """The traceback of the process in which it went wrong."""
+    return getattr(error, "traceback", "") or "".join(traceback.format_exception(error))
+
+
+def _placeless(text: str, source: PieceSource, performance: PerformanceSource) -> str:
+    """The text without the folders that hold the corpus, the score and this code: the same wherever they lie."""
+    depth = performance.key.count("/")
+    corpus = Path(performance.performance).parents[depth : depth + 1]
+    for folder in (*corpus, Path(source.score or performance.performance).parent, _PACKAGE):
+        text = text.replace(f"{folder}/", "")
+    return valid_utf8(text)
 
 
 def digest_or_empty(path: str | None, *, verify: bool = False) -> str:

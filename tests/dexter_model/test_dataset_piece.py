@@ -58,7 +58,9 @@ def test_a_piece_is_a_rectangle_over_the_union_of_the_named_notes(tmp_path: Path
     assert (refused.code, refused.performance) == ("performance_unreadable", "broken.match")
     assert len(refused.digest) == 64
     assert "Traceback" in refused.traceback
+    assert "in load_match" in refused.traceback
     assert str(Path(__file__).parents[2]) not in refused.traceback
+    assert str(tmp_path) not in refused.traceback
 
 
 def test_without_score_or_alignment_every_performance_is_quarantined(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -89,6 +91,11 @@ def test_an_unreadable_score_quarantines_its_performances(tmp_path: Path, sandbo
         ("s_1.match", "score_unreadable"),
         ("s_2.match", "score_unreadable"),
     ]
+    first, second = (item.traceback for item in refused)
+    assert first == second
+    assert "in load_score" in first
+    assert "InputError: s.musicxml" in first
+    assert str(tmp_path) not in first
 
 
 REPEATED = """<?xml version="1.0"?><score-partwise version="3.1"><part-list><score-part id="P1"><part-name>P</part-name>

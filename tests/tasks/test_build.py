@@ -62,7 +62,7 @@ def assert_same_content(a: DatasetVersion, b: DatasetVersion) -> None:
     assert a.digest == b.digest
     assert a.catalogue.equals(b.catalogue)
     assert a.performances.equals(b.performances)
-    assert a.quarantine.drop("traceback").equals(b.quarantine.drop("traceback"))
+    assert a.quarantine.equals(b.quarantine)
     for one, other in zip(a.pieces(), b.pieces(), strict=True):
         for name, value in vars(one).items():
             np.testing.assert_array_equal(value, getattr(other, name))
@@ -117,6 +117,18 @@ def test_without_a_cache_a_change_is_seen_all_the_same(
     assert len(open_version(str(tmp_path / "store")).piece("FOLDER", "piece_b.musicxml").score_digest) == 64
 
 
+def test_names_that_are_no_text_are_built_and_quarantined_like_others(tmp_path: Path) -> None:
+    odd = b"\xff\xfe".decode("utf-8", "surrogateescape")
+    corpus = tmp_path / odd
+    write_piece(corpus, f"A_{odd}")
+    (corpus / f"A_{odd}_p01.match").write_text("no match file")
+    result = build(corpus, tmp_path / "store")
+    assert (result.built, result.codes) == (1, {"performance_unreadable": 1})
+    [refused] = open_version(str(tmp_path / "store")).quarantine.rows(named=True)
+    assert refused["performance"] == r"A_\udcff\udcfe_p01.match"
+    assert r"InputError: A_\udcff\udcfe_p01.match" in refused["traceback"]
+
+
 def test_pieces_that_are_gone_leave_the_version(corpus: Path, tmp_path: Path) -> None:
     build(corpus, tmp_path / "store")
     for file in corpus.glob("piece_d*"):
@@ -159,6 +171,8 @@ def test_killed_a_build_goes_on_and_ends_as_an_undisturbed_one(
     corpus: Path, tmp_path: Path, workers: int, kills: list[int]
 ) -> None:
     url = tmp_path / "store"
+    (corpus / "piece_a_p01.match").write_text("no match file")
+    (corpus / "piece_b.musicxml").write_text("<score-partwise>")
     for commits in kills:  # a store begins with one
         kill_after(start(corpus, url, workers), url, commits)
         with pytest.raises(InputError) as told:
@@ -170,6 +184,7 @@ def test_killed_a_build_goes_on_and_ends_as_an_undisturbed_one(
     build(corpus, tmp_path / "undisturbed")
     assert digest == open_version(str(tmp_path / "undisturbed")).digest
     assert_same_content(open_version(str(url)), open_version(str(tmp_path / "undisturbed")))
+    assert open_version(str(url)).quarantine.height == 3
     assert ray == str(workers > 0)
     assert finish(start(corpus, url, workers)) == (0, 0, digest, "False")  # nothing to do: not even Ray starts
 
