@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dexter_model.dataset.repository import absolute_url
@@ -25,6 +25,7 @@ from dexter_model.metrics.renders import Render, RenderFolder, read_renders
 from dexter_model.metrics.tables import measures_frame, tables
 from dexter_model.reading.sandbox import Sandbox
 from tasks.cluster import WorkerDied, fan_out
+from tasks.orchestration import task
 from tasks.progress import track
 
 FORMAT = "dexter-evaluation-1"
@@ -76,6 +77,7 @@ class PieceEvaluator:
         self.sandbox.close()
 
 
+@task(name="evaluate")
 def evaluate(
     store_url: str,
     renders_dirs: Sequence[str | Path],
@@ -92,7 +94,8 @@ def evaluate(
 
     Args:
         store_url: the data set.
-        renders_dirs: folders written by ``dexter render``; each is one system.
+        renders_dirs: folders written by ``dexter render``, or of MIDI files alone (``metrics.renders``); each is one
+            system.
         out: folder.
         version: of the data set; the current one when None.
         workers: Ray actors; 0 does all in this process, None decides by the number of pieces.
@@ -107,7 +110,8 @@ def evaluate(
     jobs, strangers = plan(folders, known)
     if not jobs:
         remedy = f"Render its pieces: `dexter render --store {store_url} --split test --out DIR`"
-        raise InputError(renders_dirs[0], "no render is of a piece of the data set", remedy, "no_renders")
+        reason = ": ".join(["no render is of a piece of the data set", *(r.reason for r in strangers[:1])])
+        raise InputError(renders_dirs[0], reason, remedy, "no_renders")
     results = _results(jobs, partial(PieceEvaluator, absolute_url(store_url), data.id, seed), workers)
     refused = [*strangers, *(r for _, refusals in results for r in refusals)]
     frame = measures_frame([row for rows, _ in results for row in rows])
@@ -152,9 +156,8 @@ def plan(folders: Iterable[RenderFolder], known: set[PieceKey]) -> tuple[list[Pi
         for render in filter(lambda render: render.piece, folder.renders):
             of_piece[render.corpus, render.piece].append(render)
     jobs = [PieceJob(*piece, tuple(of_piece[piece])) for piece in sorted(of_piece) if piece in known]
-    reason = "its piece is not in the data set"
     strangers = [
-        Refused(r.system, r.name, "no_piece", reason)
+        Refused(r.system, r.name, "no_piece", f"the data set has no piece {PurePosixPath(*piece)} (corpus/key)")
         for piece in sorted(of_piece)
         if piece not in known
         for r in of_piece[piece]

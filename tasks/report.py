@@ -29,6 +29,7 @@ from dexter_model.report.sections import (
 )
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.evaluate import EVALUATION, read_folders
+from tasks.orchestration import task
 
 if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
@@ -54,6 +55,7 @@ class ReportInputs:
     title: str = "DExter: corpora in, evaluated performances out"
 
 
+@task(name="report")
 def write_report(inputs: ReportInputs, out: str | Path) -> Path:
     """Write the report.
 
@@ -138,7 +140,8 @@ def _lead(data: DatasetVersion | None, evaluation: Mapping[str, Any] | None, exa
     if data:
         parts.append(f"Data set {data.id}")
     if evaluation:
-        makers = {str((system.get("checkpoint") or {}).get("label")) for system in evaluation["systems"]}
+        labels = ((system.get("checkpoint") or {}).get("label") or system["name"] for system in evaluation["systems"])
+        makers = set(map(str, labels))
         parts.append(
             f"Renders by {', '.join(f'“{maker}”' for maker in sorted(makers))} against the data set's performances"
         )

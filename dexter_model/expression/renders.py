@@ -21,6 +21,7 @@ from dexter_model.errors import InputError
 from dexter_model.notes import Performance
 
 FORMAT = "dexter-renders-1"
+LISTING, JOURNAL = "renders.json", ".renders.jsonl"
 _WRITTEN = ("midi", "codec", "notes", "duration_sec", "digest", "codec_digest")  # what an entry says of the files
 
 
@@ -35,8 +36,8 @@ class RendersFolder:
         except OSError as error:
             reason = f"cannot be made a folder ({error.strerror})"
             raise InputError(path, reason, "Name another folder with --out", "out_unwritable") from None
-        self.listing = self.path / "renders.json"
-        self._journal = self.path / ".renders.jsonl"
+        self.listing = self.path / LISTING
+        self._journal = self.path / JOURNAL
         rows = [*_listed(self.listing), *_journalled(self._journal)]
         self._known = {str(row["name"]): row for row in rows if self._whole(row)}
 

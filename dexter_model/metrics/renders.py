@@ -1,4 +1,5 @@
-"""Renders as evaluation sees them: a folder with ``renders.json``, each render put beside the notes of its piece.
+"""Renders as evaluation sees them: a folder with ``renders.json`` or with MIDI files alone, each render put beside the
+notes of its piece.
 
 A render that has its codec is compared by that codec. Of a MIDI file alone (an external renderer, or the codec deleted)
 the notes are found in the score by parangonar's note matcher and encoded; its durations are then compared by key-down
@@ -8,6 +9,7 @@ articulation only, because a sounding duration written with pedal reads back lon
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -15,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import recfunctions
 
-from dexter_model.digests import sha256_bytes
+from dexter_model.digests import file_digest, json_digest, sha256_bytes
 from dexter_model.errors import InputError
-from dexter_model.expression.renders import FORMAT
+from dexter_model.expression.renders import FORMAT, JOURNAL, LISTING
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import Alignment, Performance, Score
 
@@ -44,7 +46,10 @@ class Render:
 
 @dataclass(frozen=True)
 class RenderFolder:
-    """A folder of renders of one system: its name in tables, where it is, and what ``renders.json`` says of it."""
+    """A folder of renders of one system: its name in tables, where it is, and what ``renders.json`` says of it.
+
+    ``about`` of a folder without one is that it is ``midi_only``.
+    """
 
     system: str
     path: Path
@@ -54,29 +59,48 @@ class RenderFolder:
 
 
 def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
-    """Read a folder written by ``dexter render``.
+    """Read a folder written by ``dexter render``, or by another renderer that leaves MIDI files alone.
 
     Args:
-        folder: with ``renders.json`` in it.
+        folder: with ``renders.json`` in it, or with MIDI files ``<corpus>/<piece key>.mid``; further samples of a piece
+            end in ``_sample1.mid``, ``_sample2.mid``, ... as those of ``dexter render`` do.
         system: the name in tables; by default the folder's.
 
     Raises:
-        InputError: ``renders.json`` is missing or is none (``renders_unreadable``).
+        InputError: ``renders.json`` is none, or there is neither it nor a MIDI file, or a rendering job has not ended
+            there (``renders_unreadable``).
     """
     folder = Path(folder)
-    listing = folder / "renders.json"
+    listing, system = folder / LISTING, system or folder.resolve().name
+    if not listing.exists() and not (folder / JOURNAL).exists() and (found := _midi_files(folder)):
+        renders = tuple(_by_path(system, folder, path) for path in found)
+        digest = json_digest([[render.name, file_digest(render.midi)] for render in renders])
+        return RenderFolder(system, folder, digest, {"midi_only": True}, renders)
     try:
         data = listing.read_bytes()
         content = json.loads(data)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r} is not {FORMAT!r}")
-        system = system or folder.resolve().name
         renders = tuple(_render(system, folder, row) for row in content["renders"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"not a folder of renders ({type(error).__name__}: {error})"
-        raise InputError(listing, reason, "Give a folder that `dexter render` wrote", "renders_unreadable") from error
+        remedy = "Give a folder that `dexter render` wrote, or one of MIDI files CORPUS/PIECE KEY.mid"
+        raise InputError(listing, reason, remedy, "renders_unreadable") from error
     about = {key: content.get(key) for key in ("checkpoint", "steps", "guidance", "seed")}
     return RenderFolder(system, folder, sha256_bytes(data), about, renders)
+
+
+def _midi_files(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file())
+    return sorted(path for path in files if not path.name.startswith("."))
+
+
+def _by_path(system: str, folder: Path, midi: Path) -> Render:
+    name = midi.relative_to(folder).with_suffix("").as_posix()
+    numbered = re.search(r"_sample(\d+)$", name)
+    corpus, _, piece = (name[: numbered.start()] if numbered else name).partition("/")
+    sample = int(numbered[1]) if numbered else 0
+    return Render(system, name, corpus if piece else "", piece or corpus, sample, midi, None)
 
 
 def _render(system: str, folder: Path, row: dict[str, Any]) -> Render:

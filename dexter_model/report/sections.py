@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
 
 LISTED = 300  # quarantined performances on the page; the command lists all
+MIDI_ONLY = "MIDI files alone, aligned with their scores; articulation by key-down durations"
 LIBRARIES = ("numpy", "torch", "partitura", "ray", "prefect", "icechunk", "zarr")
 
 Row = dict[str, Any]
@@ -64,7 +65,8 @@ def provenance(
         rows += [("checkpoint", f"{value} · {short(checkpoint['digest'])}", checkpoint["digest"])]
     for system in evaluation["systems"] if evaluation else ():
         maker = system.get("checkpoint") or {}
-        parts = [f"{system['renders']} renders", f"checkpoint {maker.get('label')} {short(maker.get('digest'))}"]
+        checkpoint_used = f"checkpoint {maker.get('label')} {short(maker.get('digest'))}"
+        parts = [f"{system['renders']} renders", MIDI_ONLY if system.get("midi_only") else checkpoint_used]
         parts += [f"{name} {system[name]}" for name in ("steps", "guidance", "seed") if system.get(name) is not None]
         rows += [(f"system {system['name']}", " · ".join(parts), system["renders_digest"])]
     if evaluation:

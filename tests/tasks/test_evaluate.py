@@ -13,6 +13,7 @@ from made_up_renders import made_up_piece, publish, write_renders
 from dexter_model.dataset.piece import Piece
 from dexter_model.errors import InputError
 from tasks.evaluate import EvaluationResult, evaluate
+from tasks.report import ReportInputs, write_report
 
 PIECES = [made_up_piece("a", seed=1), made_up_piece("b", 4, seed=2), made_up_piece("c", 2, seed=3)]
 
@@ -184,6 +185,41 @@ def test_a_deleted_codec_leaves_the_midi(midi_alone: EvaluationResult) -> None:
     measures = pl.read_parquet(midi_alone.out / "measures.parquet").filter(system="deleted")
     assert "articulation_keydown" in measures["feature"]
     assert "articulation" not in measures["feature"]
+
+
+def test_a_folder_of_midi_files_alone(store: str, tmp_path: Path) -> None:
+    made = write_renders(tmp_path / "made", PIECES[:2], samples=2)
+    folder = tmp_path / "external"
+    (folder / "MADE_UP").mkdir(parents=True)
+    for source, name in (("a_0", "MADE_UP/a.mid"), ("a_1", "MADE_UP/a_sample1.MID"), ("b_0", "MADE_UP/b.midi")):
+        shutil.copy(made / f"{source}.mid", folder / name)
+    shutil.copy(made / "b_1.mid", folder / "b.mid")
+    shutil.copy(made / "b_1.mid", folder / "MADE_UP" / "B.mid")
+    result = evaluate(store, [made, folder], tmp_path / "e")
+    content = json.loads((result.out / "evaluation.json").read_text())
+    assert [(system["name"], system.get("midi_only")) for system in content["systems"]] == [
+        ("made", None),
+        ("external", True),
+    ]
+    assert [(row["name"], row["code"], row["reason"]) for row in result.refused] == [
+        ("b", "no_piece", "the data set has no piece b (corpus/key)"),
+        ("MADE_UP/B", "no_piece", "the data set has no piece MADE_UP/B (corpus/key)"),
+    ]
+    measures = pl.read_parquet(result.out / "measures.parquet").filter(system="external")
+    rendered = measures.select("piece", "render", "sample").unique().sort("render").rows()
+    assert rendered == [("a", "MADE_UP/a", 0), ("a", "MADE_UP/a_sample1", 1), ("b", "MADE_UP/b", 0)]
+    assert "articulation_keydown" in measures["feature"]
+    assert "articulation" not in measures["feature"]
+    page = write_report(ReportInputs(store_url=store, evaluation=result.out), tmp_path).read_text()
+    assert "5 renders · MIDI files alone, aligned" in page
+
+
+def test_an_unfinished_rendering_is_no_folder_of_midi_files(store: str, tmp_path: Path) -> None:
+    folder = write_renders(tmp_path / "r", PIECES[:1])
+    (folder / "renders.json").rename(folder / ".renders.jsonl")
+    with pytest.raises(InputError, match=r"renders\.json") as caught:
+        evaluate(store, [folder], tmp_path / "e")
+    assert caught.value.code == "renders_unreadable"
 
 
 def test_damaged_renders_do_not_fail_the_rest(midi_alone: EvaluationResult) -> None:
