@@ -154,3 +154,11 @@ def test_binary_and_missing_files_are_refused(tmp_path: Path) -> None:
     for name in ("binary.match", "missing.match"):
         with pytest.raises(InputError):
             load_match(tmp_path / name)
+
+
+def test_a_line_that_would_take_seconds_is_refused(tmp_path: Path) -> None:
+    played = f"{snote('n1')}-note(0,60,0,400,60,0,0)."
+    for hostile in (f"snote(n2,{'[' * 200_000}", "snote(n2," + "[]" * 100_000, "x" * 200_000):
+        with pytest.raises(InputError, match="more than 2048 characters") as caught:
+            load_match(write(tmp_path / "hostile.match", played, hostile))
+        assert caught.value.code == "performance_unreadable"
