@@ -48,8 +48,8 @@ def load_codec(path: str | Path) -> Codec:
         with np.load(path, allow_pickle=False) as file:
             codec = Codec(*(file[name] for name in ("p_codec", "s_codec", "matched", "note_id")))
         _check(codec)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except Exception as error:  # a damaged archive raises all sorts of errors, MemoryError among them
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
         raise InputError(path, reason, "Give a file that dexter encode or render wrote", "codec_unreadable") from error
     return codec
 

@@ -91,6 +91,23 @@ def test_pickles_and_bombs_are_refused_unread(tmp_path: Path) -> None:
     assert "unpacks to more" in broken(tmp_path, bomb.getvalue()).reason
 
 
+@pytest.mark.parametrize("length", [1 << 50, 1 << 62, 1 << 70, -1])
+def test_headers_that_claim_more_than_any_memory_are_refused(tmp_path: Path, length: int) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive, archive.open("p_codec.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (length, 5)})
+    broken(tmp_path, packed.getvalue())
+
+
+def test_damaged_and_odd_archives_are_refused(tmp_path: Path) -> None:
+    save_codec(tmp_path / "good.npz", codec_of())
+    whole = bytearray((tmp_path / "good.npz").read_bytes())
+    start, directory = whole.index(b"p_codec.npy") + 60, whole.index(b"PK\x01\x02")
+    broken(tmp_path, bytes(whole[:start] + b"\xff" * 9 + whole[start + 9 :]))
+    whole[directory + 8] |= 1  # encrypted
+    broken(tmp_path, bytes(whole))
+
+
 def test_midi_reads_back_within_half_a_tick_with_equal_bytes(tmp_path: Path) -> None:
     notes = ((0.0123456, 0.5, 60), (0.0123456, 1.0, 64), (0.7654321, 0.075, 62), (470.1234567, 2.0, 61))
     performance = performance_of(*notes, pedal=((1.5, 127), (0.5, 30)))
