@@ -132,21 +132,16 @@ def _pairs(
     score_row = _positions(alignment.score_id[named], score.note_id)
     match = alignment.performance_id[named] != ""
     played = np.where(match, _positions(alignment.performance_id[named], performance.note_id), -1)
-    _check_matches(match, score_row, played, path)
-    unknown_ids = len(np.unique(alignment.score_id[named][score_row < 0]))
-    rows, first = np.unique(score_row[score_row >= 0], return_index=True)
-    return rows, played[score_row >= 0][first], unknown_ids
-
-
-def _check_matches(match: np.ndarray, score_row: np.ndarray, played: np.ndarray, path: str) -> None:
-    known = int(np.count_nonzero(match & (score_row >= 0) & (played >= 0)))
-    matches = int(np.count_nonzero(match))
-    if matches == 0:
-        remedy = "Align the performance to the score again"
-        raise InputError(path, "its alignment matches no note of the score", remedy, "no_matches")
+    known, matches = np.count_nonzero((score_row >= 0) & (played >= 0)), np.count_nonzero(match)
     if known * 2 < matches:
         reason = f"only {known} of the {matches} matches in its alignment name notes of this score and performance"
         raise InputError(path, reason, "Give the score that the alignment was made with", "unknown_ids")
+    rows, first = np.unique(score_row[score_row >= 0], return_index=True)
+    first_played = played[score_row >= 0][first]
+    if not (first_played >= 0).any():
+        remedy = "Align the performance to the score again"
+        raise InputError(path, "its alignment matches no note of the score", remedy, "no_matches")
+    return rows, first_played, len(np.unique(alignment.score_id[named][score_row < 0]))
 
 
 def _positions(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -139,6 +139,10 @@ def test_alignments_to_other_scores_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         encode(CHORD_AND_TWO, performance_of(*PLAYED), alignment_of(s0="", s1=""))
     assert caught.value.code == "no_matches"
+    deleted_first = Alignment(np.array(["s0", "s0", "s1", "s1"]), np.array(["", "n0", "", "n1"]))
+    with pytest.raises(InputError) as caught:
+        encode(CHORD_AND_TWO, performance_of(*PLAYED), deleted_first)
+    assert caught.value.code == "no_matches"
     half = encode(CHORD_AND_TWO, performance_of(*PLAYED), alignment_of(x="n0", s0="n1"))
     assert half.unknown_ids == 1
 
