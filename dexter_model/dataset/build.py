@@ -99,9 +99,13 @@ class Build:
         Nothing is published when the content is that of the current version.
 
         Raises:
-            InputError: another build published meanwhile (``store_busy``).
+            InputError: another build published meanwhile (``store_busy``), or nothing was built nor quarantined
+                (``no_pieces``).
         """
         frames = _finish(tables)
+        if frames["catalogue"].is_empty() and frames["quarantine"].is_empty():
+            remedy = "Name a corpus that holds performances"
+            raise InputError(self.url, "there is nothing to build: no piece has a performance", remedy, "no_pieces")
         digest = content_digest(frames)
         now = self.current
         if now is not None and now.digest == digest and now.sources.equals(frames["sources"]):

@@ -138,6 +138,22 @@ def test_pieces_that_are_gone_leave_the_version(corpus: Path, tmp_path: Path) ->
     assert list_versions(str(tmp_path / "store")) == ["v1", "v2"]
 
 
+def test_nothing_to_build_is_no_version(corpus: Path, tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    for _ in range(2):
+        with pytest.raises(InputError, match="nothing to build") as told:
+            build_dataset([], url, workers=0)
+        assert told.value.code == "no_pieces"
+    assert build(corpus, tmp_path / "store").version == "v1"
+    with pytest.raises(InputError, match="nothing to build"):
+        build_dataset([], url, workers=0)
+    assert list_versions(url) == ["v1"]
+    for file in corpus.glob("*.match"):
+        file.write_text("no match file")
+    refused = build(corpus, tmp_path / "store")
+    assert (refused.version, refused.pieces, refused.quarantined) == ("v2", 0, 10)
+
+
 def test_a_dry_run_writes_nothing(corpus: Path, tmp_path: Path) -> None:
     result = build(corpus, tmp_path / "store", dry_run=True)
     assert (result.version, len(result.runs), result.discovered) == (None, 5, 10)
