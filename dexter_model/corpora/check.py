@@ -57,7 +57,7 @@ def check(corpus: str, roots: CorpusRoots) -> CorpusCheck:
     pieces = discover(corpus, roots)
     played = [(piece, performance) for piece in pieces for performance in piece.performances]
     scored = [piece.score is not None for piece, _ in played]
-    aligned = [p.alignment is not None or p.performance.endswith(".match") for _, p in played]
+    aligned = [p.alignment is not None or p.performance.lower().endswith(".match") for _, p in played]
     missing = [
         *(f"score of {piece.key} ({len(piece.performances)} performances)" for piece in pieces if piece.score is None),
         *(f"alignment of {p.key}" for (_, p), there in zip(played, aligned, strict=True) if not there),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dexter_model.codec.performance_codec import EncodedPerformance, encode
+from dexter_model.codec.tempo import ONSET_TOLERANCE
 from dexter_model.corpora.sources import PerformanceSource, PieceSource, valid_utf8
 from dexter_model.digests import array_digest, file_digest, json_digest
 from dexter_model.errors import InputError
@@ -23,12 +24,14 @@ from dexter_model.notes import Alignment, Performance, Score
 from dexter_model.reading.alignment import load_alignment, score_as_aligned
 from dexter_model.reading.match import load_match
 from dexter_model.reading.midi import load_midi
-from dexter_model.reading.score import load_score
+from dexter_model.reading.score import READER_VERSION, load_score
 
 if TYPE_CHECKING:
     from dexter_model.reading.sandbox import Sandbox
 
-ENCODER = {"name": "performance_codec", "version": 1, "parameters": {}}  # raise the version when results change
+# What decides a result beside the files. The version is raised when the codec or a reader of performances or alignments
+# gives other results; the reader of scores counts its own.
+ENCODER = {"name": "performance_codec", "version": 1, "parameters": {"score_reader": READER_VERSION}}
 _PACKAGE = Path(__file__).parent.parent.parent
 
 
@@ -111,19 +114,26 @@ def encode_piece(source: PieceSource, sandbox: Sandbox) -> tuple[Piece | None, l
 def read_performance(performance: str, alignment: str | None) -> tuple[Performance, Alignment]:
     """A performance and its alignment to the score.
 
-    A match file holds both; given as the alignment of a MIDI file it takes the MIDI file's place too, since its ids are
-    those of its own notes.
+    A match file holds both, but an alignment that is given goes before its own. Given as the alignment of a MIDI file
+    it takes the MIDI file's place too, since its ids are those of its own notes.
 
     Raises:
         InputError: a file cannot be read, or the alignment is missing (``missing_alignment``).
     """
-    for path in (alignment, performance):
-        if path is not None and path.endswith(".match"):
-            return load_match(path)
+    own = load_match(performance) if _is_match(performance) else None
     if alignment is None:
-        remedy = "Add its note_alignment.tsv or match file"
-        raise InputError(performance, "has no alignment to the score", remedy, "missing_alignment")
-    return load_midi(performance), load_alignment(alignment)
+        if own is None:
+            remedy = "Add its note_alignment.tsv or match file"
+            raise InputError(performance, "has no alignment to the score", remedy, "missing_alignment")
+        return own
+    if _is_match(alignment):
+        other, pairs = load_match(alignment)
+        return (own[0] if own else other), pairs
+    return (own[0] if own else load_midi(performance)), load_alignment(alignment)
+
+
+def _is_match(path: str) -> bool:
+    return path.lower().endswith(".match")
 
 
 class _Scores:
@@ -239,7 +249,7 @@ def _spread(encoded: EncodedPerformance, rows: np.ndarray, onset_beat: np.ndarra
     heard = places[encoded.matched]
     columns = np.column_stack([encoded.p_codec, encoded.keydown_articulation])
     filled = np.tile(columns[encoded.matched].mean(axis=0), (len(rows), 1)).astype(np.float32)
-    before = np.searchsorted(onset_beat[heard], onset_beat + 1e-4, side="right") - 1
+    before = np.searchsorted(onset_beat[heard], onset_beat + ONSET_TOLERANCE, side="right") - 1
     filled[:, 0] = columns[encoded.matched][np.maximum(before, 0), 0]
     filled[places] = columns
     matched = np.zeros(len(rows), bool)

@@ -8,7 +8,7 @@ import pytest
 
 from dexter_model.corpora.layouts import folder, vienna
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
-from dexter_model.dataset.piece import encode_piece
+from dexter_model.dataset.piece import encode_piece, read_performance
 from dexter_model.reading.sandbox import Sandbox
 
 
@@ -96,6 +96,23 @@ def test_an_unreadable_score_quarantines_its_performances(tmp_path: Path, sandbo
     assert "in load_score" in first
     assert "InputError: s.musicxml" in first
     assert str(tmp_path) not in first
+
+
+def test_the_alignment_that_is_given_goes_before_the_match_files_own(tmp_path: Path) -> None:
+    for name, lines in {"own.MATCH": ["0", "1", "2"], "other.match": ["1", "2x"]}.items():
+        match_file(tmp_path / name, lines)
+    (tmp_path / "other.tsv").write_text("xml_id\tmidi_id\nn2\tn0\nn0\tdeletion\n")
+    own, other, tsv, midi = (str(tmp_path / name) for name in ("own.MATCH", "other.match", "other.tsv", "gone.mid"))
+    names = {
+        (own, None): (["n0", "n1", "n2"], ["n0", "n1", "n2"]),
+        (own, tsv): (["n0", "n1", "n2"], ["n0", ""]),
+        (own, other): (["n0", "n1", "n2"], ["n1", ""]),
+        (midi, other): (["n1"], ["n1", ""]),  # its ids are those of its own notes
+    }
+    for (performance, alignment), (played, matched) in names.items():
+        performed, pairs = read_performance(performance, alignment)
+        assert performed.note_id.tolist() == played
+        assert pairs.performance_id.tolist() == matched
 
 
 REPEATED = """<?xml version="1.0"?><score-partwise version="3.1"><part-list><score-part id="P1"><part-name>P</part-name>

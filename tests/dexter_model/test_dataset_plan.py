@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
+from dexter_model.dataset import plan
+from dexter_model.dataset.piece import ENCODER
 from dexter_model.dataset.plan import Run, cut_shards, fingerprint, plan_build, reason_to_retry, reason_to_run
+from dexter_model.reading.score import READER_VERSION
 
 digests = st.sampled_from(["", "1", "2"])
 performances = st.dictionaries(
@@ -60,6 +63,15 @@ def test_what_may_pass_is_retried_and_the_rest_on_demand() -> None:
     assert reason_to_retry(set(), retry_quarantined=True) is None
 
 
+def test_another_reader_of_scores_encodes_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(piece("a", []))
+    assert before["encoder"]["parameters"]["score_reader"] == READER_VERSION
+    monkeypatch.setattr(plan, "ENCODER", ENCODER | {"parameters": {"score_reader": READER_VERSION + 1}})
+    reason = reason_to_run(fingerprint(piece("a", [])), before)
+    assert reason is not None
+    assert f"became performance_codec 1 {{'score_reader': {READER_VERSION + 1}}}" in reason
+
+
 def piece(key: str, performances: list[Path]) -> PieceSource:
     played = tuple(PerformanceSource(path.name, str(path), None, "p") for path in performances)
     return PieceSource("FOLDER", key, key, "", "", None, played)
@@ -83,7 +95,7 @@ def test_plan_of_a_first_build(tmp_path: Path) -> None:
     file = tmp_path / "p.match"
     file.write_text("x")
     source = piece("a", [file, tmp_path / "gone.match"])
-    plan = plan_build([source], None)
-    assert [run.reason for run in plan.runs] == ["new"]
+    first = plan_build([source], None)
+    assert [run.reason for run in first.runs] == ["new"]
     assert fingerprint(source)["performances"]["gone.match"]["performance"] == ""
-    assert plan.runs[0].result == plan_build([source], None).runs[0].result
+    assert first.runs[0].result == plan_build([source], None).runs[0].result

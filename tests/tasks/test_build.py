@@ -129,6 +129,16 @@ def test_names_that_are_no_text_are_built_and_quarantined_like_others(tmp_path: 
     assert r"InputError: A_\udcff\udcfe_p01.match" in refused["traceback"]
 
 
+def test_a_suffix_in_capitals_is_a_suffix(corpus: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    head = "info(matchFileVersion,1.0.0).\nscoreprop(timeSignature,4/4,1:1,0,0.0000).\n"
+    match = (corpus / "piece_a_p00.match").read_text().partition("\n")[2]
+    (alone / "TAKE.MATCH").write_text(f"{head}{match}")
+    result = build(alone, tmp_path / "store")
+    assert (result.built, result.codes) == (1, {})
+
+
 def test_pieces_that_are_gone_leave_the_version(corpus: Path, tmp_path: Path) -> None:
     build(corpus, tmp_path / "store")
     for file in corpus.glob("piece_d*"):
