@@ -69,3 +69,24 @@ def test_over_actors_a_lost_worker_costs_no_job_and_a_deadly_job_only_itself(tmp
     assert os.getpid() not in {result[0] for result in results.values()}  # type: ignore[index]
     with pytest.raises(ValueError, match="a job that is wrong"):
         list(fan_out(worker_class(), [-2], workers=2))
+
+
+@pytest.mark.cluster
+def test_workers_on_gpus_have_one_each() -> None:
+    """On a cluster that says it has two GPUs, of eight workers asked for there are two, each with a GPU of its own."""
+    code = """
+import ray
+from tasks.cluster import fan_out
+
+def make():
+    class Worker:
+        def run(self, job):
+            return tuple(ray.get_gpu_ids())
+    return Worker()
+
+ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+print(*sorted(set(dict(fan_out(make, range(40), workers=8, gpus=True)).values())))
+print(*set(dict(fan_out(make, range(2), workers=1)).values()))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n") == ["(0,) (1,)", "()", ""]

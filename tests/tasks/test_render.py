@@ -7,11 +7,15 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from made_up_renders import made_up_piece, publish
 from tiny_models import write_random_checkpoint
@@ -19,7 +23,7 @@ from tiny_models import write_random_checkpoint
 from dexter_model.codec.files import load_codec
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
-from dexter_model.expression.renders import RendersFolder
+from dexter_model.expression.renders import JOURNAL, LISTING, RendersFolder
 from dexter_model.notes import Score
 from dexter_model.reading.midi import load_midi
 from dexter_model.reading.score import load_score
@@ -289,4 +293,29 @@ def test_actors_make_the_same_bytes(scores: Path, tmp_path: Path, options: dict[
         result = render_scores([scores], tmp_path / str(workers), settings)
         assert len(result.renders) == 2
         assert len(result.quarantined) == 1
+    assert contents(tmp_path / "0") == contents(tmp_path / "2")
+
+
+@pytest.mark.cluster
+def test_a_killed_sampler_changes_no_byte(scores: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    """SIGKILL hits a sampling actor when the first of many renders is written; its batch is done again."""
+    settings = RenderSettings(**options | {"steps": 20}, samples=20, batch_size=1, workers=2)
+    undisturbed = render_scores([scores], tmp_path / "0", replace(settings, workers=0))  # scores are known from now on
+    killed: list[bool] = []
+
+    def kill_a_sampler() -> None:
+        journal = tmp_path / "2" / JOURNAL
+        while not (journal.exists() and journal.stat().st_size):
+            time.sleep(0.01)
+        for process in psutil.Process().children(recursive=True):
+            if not killed and process.name().startswith("ray::_Actor"):
+                process.kill()
+                killed.append((tmp_path / "2" / LISTING).exists())
+
+    killer = threading.Thread(target=kill_a_sampler, daemon=True)
+    killer.start()
+    result = render_scores([scores], tmp_path / "2", settings)
+    killer.join(10)
+    assert killed == [False]
+    assert (result.made, result.quarantined) == (undisturbed.made, undisturbed.quarantined)
     assert contents(tmp_path / "0") == contents(tmp_path / "2")
