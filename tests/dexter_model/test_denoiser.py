@@ -53,6 +53,7 @@ def test_an_untrained_denoiser_says_nothing(windows: Windows) -> None:
     model = ClassifierFreeDenoiser(SMALL)
     predicted = model(torch.randn(3, 24, 5), torch.tensor([0, 500, 999]), windows.condition_BNR)
     assert predicted.shape == (3, 24, 5)
+    assert model.output.bias is not None
     assert torch.equal(predicted, model.output.bias.expand(3, 24, 5))
 
 

@@ -86,7 +86,8 @@ def write_renders(folder: Path, pieces: Sequence[Piece], *, codecs: bool = True,
         for sample in range(samples):
             name = f"{piece.key}_{sample}"
             codec = kth.perform(piece.score, kth.Pianist("render", seed=77 + sample, noise=3, phrase_arch=0.5), 90)
-            row = {"name": name, "midi": f"{name}.mid", "codec": f"{name}.npz" if codecs else None, "sample": sample}
+            codec_file = f"{name}.npz" if codecs else None
+            row: dict[str, Any] = {"name": name, "midi": f"{name}.mid", "codec": codec_file, "sample": sample}
             rows.append(row | {"corpus": piece.corpus, "piece": piece.key, "score": f"{piece.key}.musicxml"})
             write_performance_midi(decode(piece.score, piece.note_id, codec), folder / row["midi"])
             if codecs:
