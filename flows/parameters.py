@@ -103,7 +103,9 @@ class EvaluateParameters(_Parameters):
 
     store: str = Field(f"{OUT}/dataset", description="the data set the renders were made from")
     version: str | None = Field(None, description="a version of it; default the newest")
-    renders: list[str] = Field([f"{OUT}/renders"], min_length=1, description="folders written by `dexter render`, or of MIDI")
+    renders: list[str] = Field(
+        [f"{OUT}/renders"], min_length=1, description="folders written by `dexter render`, or of MIDI"
+    )
     out: Folder = Field(f"{OUT}/evaluation", description="folder for the tables")
     workers: Workers = None
 
