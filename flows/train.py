@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tasks.train import TrainResult
-from tasks.train import train as train_model
-
 from flows.parameters import TrainParameters
 from tasks.orchestration import flow, publish_markdown
 from tasks.progress import say
+from tasks.train import TrainResult
+from tasks.train import train as train_model
 
 
 @flow(name="train", flow_run_name="train {parameters.out}")
