@@ -28,7 +28,7 @@ def list_() -> None:
 
 @app.command()
 def check(
-    name: Name,
+    name: Annotated[str | None, typer.Argument(help="A corpus.", show_default="all of them")] = None,
     datasets_root: options.DatasetsRoot = None,
     data_root: options.DataRoot = None,
 ) -> None:
@@ -36,12 +36,24 @@ def check(
 
     Exit code 4 when something is missing.
     """
+    from dexter_model.corpora import CORPORA
     from dexter_model.corpora.check import check as check_corpus
     from dexter_model.corpora.roots import CorpusRoots
+    from dexter_model.errors import InputError
 
-    found = check_corpus(name, CorpusRoots(datasets_root=datasets_root, data_root=data_root))
-    print(found.summary())
-    if not found.complete:
+    roots, complete = CorpusRoots(datasets_root=datasets_root, data_root=data_root), True
+    for corpus in CORPORA if name is None else [name]:
+        try:
+            found = check_corpus(corpus, roots)
+        except InputError as error:
+            if name is not None:
+                raise
+            print(f"{corpus}: {error}")
+            complete = False
+        else:
+            print(found.summary())
+            complete = complete and found.complete
+    if not complete:
         raise typer.Exit(4)
 
 

@@ -131,6 +131,14 @@ def test_a_corpus_is_encoded_under_its_own_paths_and_the_rest_goes_on(tmp_path: 
     assert "bad.match" in said
 
 
+def test_corpora_are_checked_all_at_once_or_by_name(tmp_path: Path) -> None:
+    exit_code, said = dexter("corpora", "check", "--datasets-root", tmp_path)
+    assert exit_code == 4
+    assert "MUSIC21: " in said
+    assert f"{tmp_path}/vienna4x22" in said.replace("\n", "")
+    assert dexter("corpora", "check", "MUSIC21")[0] == 0
+
+
 def test_messages_show_brackets_as_they_are(tmp_path: Path) -> None:
     codec = tmp_path / "codec [v1].npz"
     assert "codec [v1].npz: " in dexter("encode", MATCH, "--score", MATCH, "--out", codec)[1].replace("\n", "")
