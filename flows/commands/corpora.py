@@ -48,7 +48,7 @@ def check(
         except InputError as error:
             if name is not None:
                 raise
-            print(f"{corpus}: {error}")
+            print(error)
             complete = False
         else:
             print(found.summary())
