@@ -134,16 +134,15 @@ class JobParameters(_Parameters):
     @classmethod
     def _paths_follow_out(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Stages read what the stage before wrote, unless they are told otherwise."""
-        if any(not isinstance(values.get(stage) or {}, dict) for stage in ("build", "train", "render", "evaluate")):
+        given = {stage: values.get(stage) or {} for stage in ("build", "train", "render", "evaluate")}
+        if not all(isinstance(stage, dict) for stage in given.values()):
             return values  # pydantic tells what is wrong with them
         out = values.get("out", OUT)
-        given_to = {stage: dict(values.get(stage) or {}) for stage in ("build", "train", "render", "evaluate")}
-        store = given_to["build"].get("store", f"{out}/dataset")
-        model, renders = f"{out}/model", f"{out}/renders"
+        store, renders = given["build"].get("store", f"{out}/dataset"), f"{out}/renders"
         paths: dict[str, dict[str, Any]] = {
             "build": {"store": store},
-            "train": {"store": store, "out": model},
+            "train": {"store": store, "out": f"{out}/model"},
             "render": {"store": store, "out": renders},
             "evaluate": {"store": store, "renders": [renders], "out": f"{out}/evaluation"},
         }
-        return {**values, "out": out, **{stage: paths[stage] | given for stage, given in given_to.items()}}
+        return {**values, "out": out, **{stage: paths[stage] | given[stage] for stage in given}}

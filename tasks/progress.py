@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -63,16 +63,14 @@ def _artifact(description: str, total: float | None) -> Callable[[float], None]:
 
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-    artifact = create_progress_artifact(progress=0.0, key="progress", description=description)
+    artifact = cast(UUID, create_progress_artifact(progress=0.0, key="progress", description=description))
     last = time.monotonic()
 
     def publish(done: float) -> None:
         nonlocal last
         if done >= total or time.monotonic() - last > _ARTIFACT_SECONDS:
             last = time.monotonic()
-            update_progress_artifact(
-                artifact if isinstance(artifact, UUID) else UUID(str(artifact)), 100 * done / total
-            )
+            update_progress_artifact(artifact, 100 * done / total)
 
     return publish
 

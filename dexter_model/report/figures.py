@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from dexter_model.metrics.curves import FEATURES
 
-INK, FAINT = "#1f2937", "#d1d5db"
+INK = "#1f2937"
 RENDERS = ("#c2410c", "#1d4ed8", "#7c3aed", "#be185d")  # one a system, in order
 REFERENCES = {"deadpan": "#6b7280", "rule-based performer": "#0f766e", "human": "#111827"}
 STYLE: dict[Any, Any] = {

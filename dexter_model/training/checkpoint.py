@@ -152,13 +152,14 @@ def refuse_other_run(checkpoint: Checkpoint, meta: Mapping[str, Any], steps: int
         InputError: it was trained with other settings or data, under another label, or for longer
             (``resume_mismatch``).
     """
+    run = checkpoint.path.parent.parent  # DIR/checkpoints/step_...: what a person would remove
     for name in ("config", "dataset", "label"):
         if _without_lengths(checkpoint.meta.get(name)) != _without_lengths(meta.get(name)):
             reason, remedy = f"was trained with another {name}", "Choose another output folder, or remove this one"
-            raise InputError(checkpoint.path, reason, remedy, "resume_mismatch")
+            raise InputError(run, reason, remedy, "resume_mismatch")
     if checkpoint.meta["step"] > steps:
         reason = f"has {checkpoint.meta['step']} steps, more than the {steps} asked for"
-        raise InputError(checkpoint.path, reason, "Choose another output folder, or more steps", "resume_mismatch")
+        raise InputError(run, reason, "Choose another output folder, or more steps", "resume_mismatch")
 
 
 def export_checkpoint(source: str | Path, target: Path, label: str) -> str:
