@@ -45,6 +45,16 @@ PERFORMED_NOTE = np.dtype(
 
 CODEC_COLUMNS = ("beat_period", "velocity", "timing", "articulation_log", "pedal")
 
+PERCEPTUAL_FEATURES = (  # mid-level features (Aljanaki & Soleymani 2018), in the order of all their tables
+    "melodiousness",
+    "articulation",  # high: staccato
+    "rhythm_complexity",
+    "rhythm_stability",
+    "dissonance",
+    "tonal_stability",
+    "minorness",  # high: minor
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Score:
