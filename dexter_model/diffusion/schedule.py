@@ -10,9 +10,13 @@ spread over the item's own dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+# What a denoiser's output means. ex_0 differs from epsilon in the loss alone, which is then taken on the implied x_0.
+Target = Literal["epsilon", "x_0", "ex_0", "v"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,3 +72,30 @@ def noise_from_x0(x_t: Tensor, x0: Tensor, alpha_bar: Tensor) -> Tensor:
     """The noise that the clean sample ``x0`` implies."""
     alpha_bar = per_item(alpha_bar, x_t)
     return (x_t - alpha_bar.sqrt() * x0) / (1.0 - alpha_bar).sqrt()
+
+
+def v_from(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022, section 4): a target of equal size at
+    all times, the noise where little is left to remove and the clean sample where nothing is seen of it."""
+    alpha_bar = per_item(alpha_bar, x0)
+    return alpha_bar.sqrt() * noise - (1.0 - alpha_bar).sqrt() * x0
+
+
+def x0_from_v(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The clean sample that ``v`` implies."""
+    alpha_bar = per_item(alpha_bar, x_t)
+    return alpha_bar.sqrt() * x_t - (1.0 - alpha_bar).sqrt() * v
+
+
+def clean_sample(x_t: Tensor, predicted: Tensor, alpha_bar: Tensor, target: Target) -> Tensor:
+    """The clean sample x_0 that a denoiser's output implies.
+
+    Args:
+        x_t: (B, ...) what the denoiser saw.
+        predicted: (B, ...) its output.
+        alpha_bar: (B,) or scalar, of x_t.
+        target: what the output means.
+    """
+    if target == "x_0":
+        return predicted
+    return (x0_from_v if target == "v" else x0_from_noise)(x_t, predicted, alpha_bar)
