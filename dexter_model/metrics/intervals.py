@@ -1,9 +1,13 @@
-"""Confidence intervals over pieces: what is drawn is the piece, since performances of one piece are not independent."""
+"""Confidence intervals over pieces or works: what is drawn is the piece (or its work), since performances of one piece
+are not independent, nor are the movements that two corpora have of one work.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,3 +36,30 @@ def bootstrap_mean(values: np.ndarray, *, seed: int, level: float = 0.95, resamp
     drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     low, high = np.quantile(values[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
+
+
+def paired_difference(
+    a_by_unit: Mapping[Any, float],
+    b_by_unit: Mapping[Any, float],
+    unit: Mapping[Any, str] | None = None,
+    seed: int = 0,
+    *,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of a - b with its paired bootstrap interval; what only one side has, or has as NaN, is left out.
+
+    Args:
+        a_by_unit: one system's figure a piece.
+        b_by_unit: the other's.
+        unit: what is drawn, for example the work of each piece; pieces of one unit are averaged first. By default each
+            key is a unit of its own.
+        seed: of the draws.
+        level: of the interval.
+    """
+    differences: dict[Hashable, list[float]] = defaultdict(list)
+    for key in sorted(a_by_unit.keys() & b_by_unit.keys(), key=repr):
+        difference = a_by_unit[key] - b_by_unit[key]
+        if math.isfinite(difference):
+            differences[key if unit is None else unit[key]].append(difference)
+    means = np.array([np.mean(values) for values in differences.values()])
+    return bootstrap_mean(means, seed=seed, level=level)

@@ -26,7 +26,7 @@ from dexter_model.metrics.comparison import (
     why_undefined,
 )
 from dexter_model.metrics.curves import onset_starts, series, tempo_curve, velocity_curve
-from dexter_model.metrics.intervals import bootstrap_mean
+from dexter_model.metrics.intervals import bootstrap_mean, paired_difference
 from dexter_model.metrics.measures import SPACE, Played, compare, mean_and_spread
 
 GOLDEN = Path(os.environ.get("DEXTER_GOLDEN", "")) / "features.npz"
@@ -321,3 +321,24 @@ def test_golden_comparisons() -> None:
             assert why_undefined(ours, theirs) != ""
             assert math.isnan(correlation(ours, theirs))
     assert compared >= 50
+
+
+def test_paired_difference_by_hand() -> None:
+    ours = {"a": 3.0, "b": 2.0, "c": 5.0, "only ours": 9.0, "undefined": NAN}
+    theirs = {"a": 1.0, "b": 2.0, "c": 1.0, "only theirs": 0.0, "undefined": 1.0}
+    assert paired_difference(ours, theirs).mean == pytest.approx((2 + 0 + 4) / 3)
+    # a and b are movements of one work: their mean is 1, then (1 + 4) / 2
+    by_work = paired_difference(ours, theirs, {"a": "x", "b": "x", "c": "y"}, seed=3)
+    assert by_work.mean == pytest.approx(2.5)
+    assert (by_work.low, by_work.high) == (1, 4)
+    assert paired_difference(dict(reversed(ours.items())), theirs, {"a": "x", "b": "x", "c": "y"}, 3) == by_work
+    assert math.isnan(paired_difference(ours, {}).mean)
+    assert math.isnan(paired_difference({"a": 1.0}, {"a": 0.5}).low)
+
+
+def test_a_shared_difficulty_of_pieces_leaves_the_difference_sharp() -> None:
+    difficulty = np.random.default_rng(0).normal(0, 10, 50)
+    ours = {str(i): d + 1 + 0.1 * (i % 3) for i, d in enumerate(difficulty)}
+    theirs = {str(i): d for i, d in enumerate(difficulty)}
+    found = paired_difference(ours, theirs, seed=1)
+    assert 1 < found.low < found.mean < found.high < 1.2
