@@ -33,6 +33,7 @@ class EncodedPerformance:
         keydown_articulation: (n,) float32: articulation_log of key-down instead of sounding durations.
         unknown_ids: how many ids of the alignment the score lacks.
         tempo_outlier: whether the mean tempo exceeds 200 beats a minute.
+        start: performed onset (s) of the first matched note, which ``decode`` sets to 0.
     """
 
     rows: np.ndarray
@@ -43,6 +44,7 @@ class EncodedPerformance:
     keydown_articulation: np.ndarray
     unknown_ids: int
     tempo_outlier: bool
+    start: float = 0.0
 
 
 def encode(score: Score, performance: Performance, alignment: Alignment, path: str = "") -> EncodedPerformance:
@@ -77,6 +79,7 @@ def encode(score: Score, performance: Performance, alignment: Alignment, path: s
         _filled(_articulation(performed["keydown_sec"], notated), matched).astype(np.float32),
         unknown_ids,
         bool(60 / beat_period[matched].mean() > MAX_TEMPO),
+        float(performed["onset_sec"].min()),
     )
 
 

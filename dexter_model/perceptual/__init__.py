@@ -1,0 +1,1 @@
+"""The perceptual codec: seven mid-level features of how a performance sounds, over time."""
