@@ -82,6 +82,7 @@ class RenderParameters(_Parameters):
     version: str | None = Field(None, description="a version of it; default the newest")
     split: Literal["train", "validation", "test"] = Field("test", description="which split")
     paired: bool = Field(False, description="only pieces with two or more human performances")
+    pieces: list[str] = Field([], description="only pieces CORPUS/KEY of these shell patterns, such as VIENNA422/*")
     out: Folder = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
     checkpoint: str | None = Field(None, description="a checkpoint folder; default the model that ships, labelled demo")
     steps: int = Field(20, ge=1, le=1000, description="sampling steps")

@@ -23,7 +23,7 @@ def render(parameters: RenderParameters) -> RenderResult:
     if parameters.store is None:
         result = render_scores(parameters.scores, parameters.out, settings)
     else:
-        which = {"paired": parameters.paired, "version": parameters.version}
+        which = {"paired": parameters.paired, "pieces": parameters.pieces, "version": parameters.version}
         result = render_split(parameters.store, parameters.split, parameters.out, settings, **which)
     for line in told(result):
         say(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ from tasks.orchestration import task
 from tasks.progress import track
 
 if TYPE_CHECKING:
+    from dexter_model.dataset.piece import Piece
     from dexter_model.expression.sampler import WindowSampler
 
 FEW_SCORES = 24  # up to here starting Ray takes longer than it saves
@@ -119,6 +121,7 @@ def render_split(
     settings: RenderSettings,
     *,
     paired: bool = False,
+    pieces: Sequence[str] = (),
     version: str | None = None,
 ) -> RenderResult:
     """Render the pieces of a data set's split, each over the notes that its performances have.
@@ -129,6 +132,7 @@ def render_split(
         out: the folder to write to; renders that it holds already are kept.
         settings: how to render.
         paired: only pieces with two or more human performances, which have a human-to-human reference.
+        pieces: only pieces whose ``corpus/key`` matches one of these shell patterns (``VIENNA422/*``); all when empty.
         version: version of the data set; None is the newest.
 
     Raises:
@@ -138,13 +142,19 @@ def render_split(
 
     sources = []
     for piece in open_version(store, version).pieces(split):
-        if not paired or sum(not performance["synthetic"] for performance in piece.performances) > 1:
+        if _chosen(piece, paired, pieces):
             name = "/".join(part for part in (piece.corpus, *piece.key.split("/")) if part not in ("", ".", ".."))
             sources.append(_Source(name, Score(piece.note_id, piece.score), corpus=piece.corpus, piece=piece.key))
     if not sources:
-        which = " with two human performances" if paired else ""
+        which = f" among {', '.join(pieces)}" if pieces else ""
+        which += " with two human performances" if paired else ""
         raise InputError(store, f"its split {split!r} has no piece{which}", "Choose another split", "no_pieces")
     return _render(sources, [], out, settings)
+
+
+def _chosen(piece: Piece, paired: bool, patterns: Sequence[str]) -> bool:
+    enough = not paired or sum(not performance["synthetic"] for performance in piece.performances) > 1
+    return enough and (not patterns or any(fnmatchcase(f"{piece.corpus}/{piece.key}", p) for p in patterns))
 
 
 def _read(paths: list[str], settings: RenderSettings) -> tuple[dict[int, Score], dict[int, InputError]]:
