@@ -21,7 +21,7 @@ from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import write_atomically
 from dexter_model.errors import InputError
-from dexter_model.expression.config import ExpressionConfig
+from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
 from dexter_model.training.checkpoint import latest_checkpoint, load_checkpoint, refuse_other_run
 from tasks.cluster import ray_session
 from tasks.orchestration import task
@@ -100,12 +100,12 @@ def describe_training(dataset_url: str, config: ExpressionConfig, version: str |
     return "\n".join(lines)
 
 
-def resident_split(opened: DatasetVersion, split: str, condition: str) -> ResidentNotes | None:
+def resident_split(opened: DatasetVersion, split: str, model: DenoiserConfig) -> ResidentNotes | None:
     """A split of a data set as resident arrays; None when it has no pieces."""
     from dexter_model.expression.data import ResidentNotes
 
     empty = opened.catalogue.filter(opened.catalogue["split"] == split).is_empty()
-    return None if empty else ResidentNotes.from_pieces(opened.pieces(split), condition)
+    return None if empty else ResidentNotes.from_pieces(opened.pieces(split), model)
 
 
 def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
@@ -159,12 +159,12 @@ def train_worker(settings: dict[str, Any]) -> InputError | None:
     try:
         opened = open_version(settings["url"], settings["dataset"]["version"])
         config = ExpressionConfig.from_dict(settings["config"])
-        training = resident_split(opened, "train", config.denoiser.condition)
+        training = resident_split(opened, "train", config.denoiser)
         if training is None:
             raise InputError(opened.url, "has no training split", "Build it from more works", "empty_split")
         train_on_arrays(
             training,
-            resident_split(opened, "validation", config.denoiser.condition),
+            resident_split(opened, "validation", config.denoiser),
             config,
             out,
             dataset=settings["dataset"],

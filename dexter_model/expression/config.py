@@ -7,29 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from dexter_model.errors import InputError
+from dexter_model.notes import CODEC_COLUMNS
 from dexter_model.training.config import LoopConfig, require
+
+Output = Literal["epsilon", "x_0", "ex_0", "v", "mean"]
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
     """What network, what it sees and what its output means."""
 
-    channels: int = 768
-    layers: int = 12
+    network: Literal["diffwave", "unet"] = "diffwave"  # ClassifierFreeDenoiser or DenoiserUnet
+    channels: int = 768  # of the U-Net: 48
+    layers: int = 12  # of the U-Net: levels, each of twice the channels, 3
     window: int = 200  # N, notes of a window
-    condition: Literal["published"] = "published"  # which score rows (condition.py)
-    target: Literal["epsilon", "x_0"] = "epsilon"  # the output is the noise, or the clean codec
+    condition: Literal["published", "extended"] = "published"  # which score rows (condition.py)
+    perceptual: Literal["none", "absolute", "delta"] = "none"  # 7 more rows: as heard, or beside the deadpan score
+    null: Literal["fixed", "trainable"] = "fixed"  # what stands for a condition that is not known
+    # The output is the noise, the clean codec, the noise judged by the codec it implies, the velocity of Salimans & Ho
+    # (2022), or no denoising at all: the codec straight from the condition, its conditional mean.
+    target: Output = "epsilon"
+    codec_scale: Literal["published", "robust"] = "published"  # how codecs are made z-scores (data.Statistics)
+    dropout: float = 0.0  # of hidden channels, while training
 
     def __post_init__(self) -> None:
         # A checkpoint's JSON is input from outside: bound what it can make us build.
         require(1 <= self.channels <= 8192, "denoiser.channels", self.channels, "between 1 and 8192")
         require(1 <= self.layers <= 256, "denoiser.layers", self.layers, "between 1 and 256")
         require(1 <= self.window <= 100_000, "denoiser.window", self.window, "between 1 and 100000")
-        require(self.condition == "published", "denoiser.condition", self.condition, "published")
-        require(self.target in ("epsilon", "x_0"), "denoiser.target", self.target, "epsilon or x_0")
+        require(0.0 <= self.dropout < 1.0, "denoiser.dropout", self.dropout, "in [0, 1)")
+        one_of("denoiser.network", self.network, ("diffwave", "unet"))
+        one_of("denoiser.condition", self.condition, ("published", "extended"))
+        one_of("denoiser.perceptual", self.perceptual, ("none", "absolute", "delta"))
+        one_of("denoiser.null", self.null, ("fixed", "trainable"))
+        one_of("denoiser.target", self.target, get_args(Output))
+        one_of("denoiser.codec_scale", self.codec_scale, ("published", "robust"))
 
 
 @dataclass(frozen=True)
@@ -51,16 +66,25 @@ class TrainingConfig(LoopConfig):
     """The loop's settings and what a batch is and costs."""
 
     batch_size: int = 256  # windows of a step, over all workers together
+    train_target: Literal["gen_noise", "transfer"] = "gen_noise"  # denoise from noise, or from another performance
     loss: Literal["l1", "l2", "huber"] = "l1"
     recon_loss_weight: float = 0.2
-    condition_dropout: float = 0.1  # share of windows trained without condition
+    column_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)  # of that term: a number a codec column
+    condition_dropout: float = 0.1  # share of windows trained without any condition
+    perceptual_dropout: float = 0.3  # share of windows trained without the perceptual rows
+    feature_dropout: float = 0.0  # share of single perceptual features unknown where the others are known
+    mixup: float = 0.0  # share of windows that are the mean of two performances
     validation_windows: int = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
-        require(self.loss in ("l1", "l2", "huber"), "training.loss", self.loss, "out of l1, l2 and huber")
-        require(0.0 <= self.condition_dropout < 1.0, "training.condition_dropout", self.condition_dropout, "in [0, 1)")
+        one_of("training.loss", self.loss, ("l1", "l2", "huber"))
+        one_of("training.train_target", self.train_target, ("gen_noise", "transfer"))
+        for name in ("condition_dropout", "perceptual_dropout", "feature_dropout", "mixup"):
+            require(0.0 <= getattr(self, name) < 1.0, f"training.{name}", getattr(self, name), "in [0, 1)")
+        right = len(self.column_weights) == len(CODEC_COLUMNS) and min(self.column_weights) >= 0.0
+        require(right and sum(self.column_weights) > 0, "training.column_weights", self.column_weights, "5 weights")
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,11 @@ class ExpressionConfig:
         return asdict(self)
 
 
+def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a setting that is not among ``allowed`` (``InputError``, ``config_invalid``)."""
+    require(value in allowed, name, value, f"out of {', '.join(allowed)}")
+
+
 Settings = TypeVar("Settings", DenoiserConfig, DiffusionConfig, TrainingConfig)
 
 
@@ -102,7 +131,8 @@ def _settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     defaults = {each.name: each.default for each in fields(kind)}
     for name, value in values.items():
         require(name in defaults, kind.__name__, name, f"among {', '.join(defaults)}")
-        wanted = (int, float) if isinstance(defaults[name], float) else type(defaults[name])
+        wanted = {float: (int, float), tuple: (list, tuple)}.get(type(defaults[name]), type(defaults[name]))
         right = isinstance(value, wanted) and not isinstance(value, bool)
         require(right, f"{kind.__name__}.{name}", repr(value), f"like {defaults[name]!r}")
-    return kind(**values)
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return kind(**given)

@@ -1,14 +1,16 @@
 """A split as a few flat arrays on the training device, and windows of it cut by index.
 
 ASAP's codecs are 60 MB: kept whole on the GPU (or in memory) and gathered a batch at a time, so that a step never waits
-for data. Needs numpy and torch alone; ``save`` and ``load`` carry a split to a machine that cannot open the store.
+for data. Mixed and paired windows are index expressions of the same arrays. Needs numpy and torch alone; ``save`` and
+``load`` carry a split to a machine that cannot open the store.
 
-Shapes: P performances, K rows of all of them, M score rows of all pieces, B windows, N notes, R condition rows.
+Shapes: P performances, K rows of all of them, M score rows of all pieces, B windows, N notes, R condition rows, S of
+them of the score, 5 codec columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,11 +20,14 @@ import torch
 from torch import Tensor
 
 from dexter_model.errors import InputError
-from dexter_model.expression.condition import score_condition, score_table
+from dexter_model.expression.condition import PERCEPTUAL_LIMIT, score_condition, score_table
+from dexter_model.expression.config import DenoiserConfig
 
 # Codecs are clipped to this many standard deviations, in training and at every step of sampling. Trills and wrong
 # alignments reach 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error.
 LIMIT = 8.0
+OUTLIERS = 0.005  # share at either end of a column that does not enter the robust scale
+_SHORTEST = 0.01  # s a beat; below it a logarithm says nothing
 
 
 class AlignedPiece(Protocol):
@@ -40,90 +45,163 @@ class AlignedPiece(Protocol):
     def matched(self) -> np.ndarray:
         """(p, n) bool: played."""
 
+    def perceptual_notes(self, *, delta: bool) -> np.ndarray:
+        """(p, n, 7) perceptual features at each note, NaN where not known; ``delta``: less those of the deadpan."""
+
 
 class Windows(NamedTuple):
-    """A batch: z-scored codecs, score condition, which rows are notes, which of them were played."""
+    """A batch: z-scored codecs, condition, which rows are notes, which of them were played.
+
+    ``partner_BN5`` is another performance of the same notes, where windows were drawn in pairs.
+    """
 
     x0_BN5: Tensor
     condition_BNR: Tensor
     mask_BN: Tensor
     matched_BN: Tensor
+    partner_BN5: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each codec column, over the matched rows of the training split."""
+    """What makes codecs and perceptual features numbers of unit size, from the training split alone.
+
+    ``mean`` and ``std`` of each codec column over matched rows; with ``log_tempo`` the beat period is in log2 s.
+    ``perceptual_mean`` and ``perceptual_std`` of each perceptual row, empty when there are none.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    log_tempo: bool = False
+    perceptual_mean: tuple[float, ...] = ()
+    perceptual_std: tuple[float, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
+        """The statistics of a checkpoint."""
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**given)
 
     def normalise(self, codec: Tensor) -> Tensor:
         """(..., 5) codecs as z-scores."""
+        codec = _with_log_tempo(codec) if self.log_tempo else codec
         return (codec - codec.new_tensor(self.mean)) / codec.new_tensor(self.std)
 
     def restore(self, z_scores: Tensor) -> Tensor:
         """(..., 5) z-scores as codecs; inverse of ``normalise``."""
-        return z_scores * z_scores.new_tensor(self.std) + z_scores.new_tensor(self.mean)
+        codec = z_scores * z_scores.new_tensor(self.std) + z_scores.new_tensor(self.mean)
+        return torch.cat([codec[..., :1].exp2(), codec[..., 1:]], dim=-1) if self.log_tempo else codec
+
+    def normalise_perceptual(self, rows: Tensor) -> Tensor:
+        """(..., 7) perceptual rows as z-scores within 3 standard deviations; NaN stays NaN."""
+        z_scores = (rows - rows.new_tensor(self.perceptual_mean)) / rows.new_tensor(self.perceptual_std)
+        return z_scores.clamp(-PERCEPTUAL_LIMIT, PERCEPTUAL_LIMIT)
+
+
+def _with_log_tempo(codec: Tensor) -> Tensor:
+    return torch.cat([codec[..., :1].clamp_min(_SHORTEST).log2(), codec[..., 1:]], dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class ResidentNotes:
-    """Flat arrays of a split; performance p has ``length[p]`` rows from ``codec_start[p]``, ``score_start[p]`` on."""
+    """Flat arrays of a split; performance p has ``length[p]`` rows from ``codec_start[p]``, ``score_start[p]`` on.
 
-    score: Tensor  # (M, R) float32, unscaled condition columns
+    Performances of a piece lie side by side: those of p's piece are ``peers[p]`` from ``first_peer[p]`` on.
+    """
+
+    score: Tensor  # (M, S) float32, score rows of whole pieces
     codec: Tensor  # (K, 5) float32
     matched: Tensor  # (K,) bool
+    perceptual: Tensor  # (K, 7) float32, NaN where not known; (K, 0) when the model has none
     score_start: Tensor  # (P,) int64
     codec_start: Tensor  # (P,) int64
     length: Tensor  # (P,) int64
+    first_peer: Tensor  # (P,) int64
+    peers: Tensor  # (P,) int64
+    condition: str = "published"  # which score rows
 
     @classmethod
-    def from_pieces(cls, pieces: Iterable[AlignedPiece], condition: str = "published") -> ResidentNotes:
-        """Lay the performances of pieces end to end, in the order given."""
+    def from_pieces(cls, pieces: Iterable[AlignedPiece], config: DenoiserConfig | None = None) -> ResidentNotes:
+        """Lay the performances of pieces end to end, in the order given, with the rows that a model wants.
+
+        Raises:
+            InputError: there is no performance (``empty_split``).
+        """
+        config = config or DenoiserConfig()
         scores: list[np.ndarray] = []
         codecs: list[np.ndarray] = []
         matched: list[np.ndarray] = []
-        lengths: list[int] = []
-        score_starts: list[int] = []
-        notes = 0
+        perceptual: list[np.ndarray] = []
+        sizes: list[tuple[int, int]] = []  # performances and notes of each piece
         for piece in pieces:
-            scores.append(score_table(piece.score, condition))
+            scores.append(score_table(piece.score, config.condition))
             codecs.extend(np.asarray(piece.performance, np.float32))
             matched.extend(np.asarray(piece.matched, bool))
-            lengths += [len(piece.score)] * len(piece.performance)
-            score_starts += [notes] * len(piece.performance)
-            notes += len(piece.score)
-        if not lengths:
+            perceptual.extend(_perceptual_rows(piece, config))
+            sizes.append((len(piece.performance), len(piece.score)))
+        if not codecs:
             raise InputError("split", "holds no performance", "Build a data set of more pieces", "empty_split")
-        arrays = (np.concatenate(scores), np.concatenate(codecs), np.concatenate(matched))
-        starts = (np.array(score_starts), np.cumsum(lengths) - lengths, np.array(lengths))
-        return cls(*map(torch.from_numpy, arrays), *(torch.from_numpy(each.astype(np.int64)) for each in starts))
+        count, notes = np.array(sizes).T
+        length = np.repeat(notes, count)
+        places = {
+            "score_start": np.repeat(np.cumsum(notes) - notes, count),
+            "codec_start": np.cumsum(length) - length,
+            "length": length,
+            "first_peer": np.repeat(np.cumsum(count) - count, count),
+            "peers": np.repeat(count, count),
+        }
+        rows = {"score": scores, "codec": codecs, "matched": matched, "perceptual": perceptual}
+        return cls(
+            **{name: torch.from_numpy(np.concatenate(blocks)) for name, blocks in rows.items()},
+            **{name: torch.from_numpy(place.astype(np.int64)) for name, place in places.items()},
+            condition=config.condition,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> ResidentNotes:
         """Read what ``save`` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{field.name: torch.from_numpy(arrays[field.name]) for field in fields(cls)})
+            tensors = {name: torch.from_numpy(arrays[name]) for name in _tensor_names()}
+            return cls(**tensors, condition=str(arrays["condition"]))
 
     def save(self, path: str | Path) -> None:
         """Write the arrays as a compressed ``.npz``."""
-        arrays: dict[str, Any] = {field.name: getattr(self, field.name).cpu().numpy() for field in fields(self)}
-        np.savez_compressed(path, **arrays)
+        arrays: dict[str, Any] = {name: getattr(self, name).cpu().numpy() for name in _tensor_names()}
+        np.savez_compressed(path, **arrays, condition=np.array(self.condition))
 
     def to(self, device: torch.device | str) -> ResidentNotes:
         """The same arrays on another device."""
-        return ResidentNotes(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return replace(self, **{name: getattr(self, name).to(device) for name in _tensor_names()})
 
-    def statistics(self) -> Statistics:
-        """Mean and standard deviation of the codec over matched rows, in float64; a constant column keeps its scale."""
-        rows = self.codec[self.matched].double()
-        std = rows.std(dim=0, correction=0)
-        std = torch.where(std > 1e-8, std, torch.ones_like(std))
-        return Statistics(tuple(rows.mean(dim=0).tolist()), tuple(std.tolist()))
+    def statistics(self, scale: str = "published") -> Statistics:
+        """Mean and standard deviation of codec columns and perceptual rows, in float64; constants keep their scale.
+
+        ``robust`` takes the beat period in log2 s, and the outermost 0.5 % of each column as the value that bounds
+        them: a few wrong alignments otherwise stretch timing's scale tenfold.
+        """
+        codec = _with_log_tempo(self.codec) if scale == "robust" else self.codec
+        mean, std = _moments(codec[self.matched].double(), OUTLIERS if scale == "robust" else 0.0)
+        known = self.perceptual[self.matched & ~self.perceptual.isnan().any(dim=1)].double()
+        if self.perceptual.shape[1] and not len(known):
+            reason, remedy = "has no perceptual features", "Build it with --perceptual, or train without them"
+            raise InputError("data set", reason, remedy, "no_perceptual")
+        return Statistics(mean, std, scale == "robust", *(_moments(known) if known.numel() else ()))
 
     def normalised(self, statistics: Statistics) -> ResidentNotes:
-        """The same notes with z-scored codecs, clipped to ``LIMIT``."""
-        return replace(self, codec=statistics.normalise(self.codec).clamp(-LIMIT, LIMIT))
+        """The same notes with z-scored codecs, clipped to ``LIMIT``, and z-scored perceptual rows."""
+        codec = statistics.normalise(self.codec).clamp(-LIMIT, LIMIT)
+        heard = statistics.normalise_perceptual(self.perceptual) if self.perceptual.shape[1] else self.perceptual
+        return replace(self, codec=codec, perceptual=heard)
+
+    def paired(self) -> ResidentNotes:
+        """The performances that have another one of their piece.
+
+        Raises:
+            InputError: there is none (``no_pairs``).
+        """
+        if not bool((self.peers > 1).any()):
+            raise InputError("split", "no piece has two performances", "Train on a corpus that has", "no_pairs")
+        return replace(self, length=torch.where(self.peers > 1, self.length, 0))
 
     def cut(self, performance_B: Tensor, start_B: Tensor, window: int) -> Windows:
         """Windows of N notes from the given first notes; past a performance's end rows are zero and masked."""
@@ -131,25 +209,65 @@ class ResidentNotes:
         last_B1 = self.length[performance_B][:, None] - 1
         mask_BN, row_BN = row_BN <= last_B1, torch.minimum(row_BN, last_B1)
         codec_row = self.codec_start[performance_B][:, None] + row_BN
-        table_BNR = self.score[self.score_start[performance_B][:, None] + row_BN]
+        table_BNS = self.score[self.score_start[performance_B][:, None] + row_BN]
+        score_BNS = score_condition(table_BNS, mask_BN, self.condition)
+        heard = self.perceptual[codec_row].masked_fill(~mask_BN[..., None], 0.0)
         return Windows(
             x0_BN5=self.codec[codec_row] * mask_BN[..., None],
-            condition_BNR=score_condition(table_BNR, mask_BN),
+            condition_BNR=torch.cat([score_BNS, heard], dim=-1),
             mask_BN=mask_BN,
             matched_BN=self.matched[codec_row] & mask_BN,
         )
 
-    def draw(self, batch: int, window: int, generator: torch.Generator) -> Windows:
+    def draw(self, batch: int, window: int, generator: torch.Generator, mixup: float = 0.0) -> Windows:
         """A batch of random windows: each place of a window in each performance is equally likely.
 
         A performance shorter than a window has one place, its beginning; windows are full otherwise, as in rendering.
+        ``mixup`` is the share of windows that are the mean of two performances of their piece.
         """
-        places_P = (self.length - window + 1).clamp_min(1)
+        performance_B, start_B = self._places(batch, window, generator)
+        windows = self.cut(performance_B, start_B, window)
+        if not mixup:
+            return windows
+        other = self.cut(self._partners(performance_B, generator), start_B, window)
+        draws = torch.rand(batch, generator=generator, device=start_B.device)
+        mixed_B11 = ((draws < mixup) & (self.peers[performance_B] > 1))[:, None, None]
+        return windows._replace(
+            x0_BN5=torch.where(mixed_B11, (windows.x0_BN5 + other.x0_BN5) / 2, windows.x0_BN5),
+            condition_BNR=torch.where(
+                mixed_B11, (windows.condition_BNR + other.condition_BNR) / 2, windows.condition_BNR
+            ),
+            matched_BN=torch.where(mixed_B11[..., 0], windows.matched_BN & other.matched_BN, windows.matched_BN),
+        )
+
+    def draw_pairs(self, batch: int, window: int, generator: torch.Generator) -> Windows:
+        """Random windows of ``paired`` notes with any other performance of each as ``partner_BN5``.
+
+        Rows count as played where both play them; perceptual rows are differences to the partner's.
+        """
+        performance_B, start_B = self._places(batch, window, generator)
+        windows = self.cut(performance_B, start_B, window)
+        partner = self.cut(self._partners(performance_B, generator), start_B, window)
+        condition = windows.condition_BNR.clone()
+        condition[..., self.score.shape[1] :] -= partner.condition_BNR[..., self.score.shape[1] :]
+        matched = windows.matched_BN & partner.matched_BN
+        return windows._replace(condition_BNR=condition, matched_BN=matched, partner_BN5=partner.x0_BN5)
+
+    def _places(self, batch: int, window: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Performances and first notes of random windows."""
+        places_P = (self.length - window + 1).clamp_min(1) * (self.length > 0)
         ends_P = places_P.cumsum(0)
         uniform_B = torch.rand(batch, generator=generator, device=self.codec.device, dtype=torch.float64)
         place_B = (uniform_B * ends_P[-1]).long().minimum(ends_P[-1] - 1)
         performance_B = torch.searchsorted(ends_P, place_B, right=True)
-        return self.cut(performance_B, place_B - (ends_P - places_P)[performance_B], window)
+        return performance_B, place_B - (ends_P - places_P)[performance_B]
+
+    def _partners(self, performance_B: Tensor, generator: torch.Generator) -> Tensor:
+        """Another performance of the same piece for each; itself where there is none."""
+        uniform_B = torch.rand(len(performance_B), generator=generator, device=self.codec.device, dtype=torch.float64)
+        first, peers = self.first_peer[performance_B], self.peers[performance_B]
+        further = 1 + (uniform_B * (peers - 1)).long().minimum((peers - 2).clamp_min(0))
+        return first + (performance_B - first + further) % peers
 
     def tiles(self, window: int, limit: int) -> Windows:
         """At most ``limit`` windows that lie side by side, spread evenly over the split: a fixed validation batch."""
@@ -158,3 +276,24 @@ class ResidentNotes:
         tile = torch.arange(len(performance), device=count_P.device) - (count_P.cumsum(0) - count_P)[performance]
         kept = torch.arange(min(limit, len(tile)), device=tile.device) * len(tile) // min(limit, len(tile))
         return self.cut(performance[kept], tile[kept] * window, window)
+
+
+def _tensor_names() -> list[str]:
+    return [field.name for field in fields(ResidentNotes) if field.name != "condition"]
+
+
+def _perceptual_rows(piece: AlignedPiece, config: DenoiserConfig) -> np.ndarray:
+    """(p, n, 7), or (p, n, 0) for a model without perceptual rows."""
+    if config.perceptual == "none":
+        return np.zeros((*np.shape(piece.matched), 0), np.float32)
+    return np.asarray(piece.perceptual_notes(delta=config.perceptual == "delta"), np.float32)
+
+
+def _moments(rows: Tensor, outliers: float = 0.0) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column, its outermost values moved to the quantiles ``outliers``."""
+    if outliers:
+        ends = np.quantile(rows.numpy(), (outliers, 1.0 - outliers), axis=0)
+        rows = rows.clamp(*(torch.from_numpy(end) for end in ends))
+    std = rows.std(dim=0, correction=0)
+    std = torch.where(std > 1e-8, std, torch.ones_like(std))
+    return tuple(rows.mean(dim=0).tolist()), tuple(std.tolist())

@@ -7,8 +7,10 @@ Shapes: B windows, N notes, R condition rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dexter_model.diffusion.guidance import guided
 from dexter_model.diffusion.schedule import NoiseSchedule, sampling_times, x0_from_noise
@@ -17,13 +19,13 @@ from dexter_model.errors import InputError
 from dexter_model.expression.condition import drop_condition
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import LIMIT, Statistics
-from dexter_model.expression.denoiser import ClassifierFreeDenoiser
+from dexter_model.expression.denoiser import build_denoiser
 from dexter_model.training.checkpoint import Checkpoint, load_weights, unreadable
 
 
 @torch.inference_mode()
 def sample_windows(
-    model: ClassifierFreeDenoiser,
+    model: Any,
     condition_BNR: Tensor,
     mask_BN: Tensor,
     noise_BN5: Tensor,
@@ -61,7 +63,7 @@ def sample_windows(
     return x_BN5
 
 
-def load_denoiser(checkpoint: Checkpoint) -> tuple[ClassifierFreeDenoiser, ExpressionConfig, Statistics]:
+def load_denoiser(checkpoint: Checkpoint) -> tuple[nn.Module, ExpressionConfig, Statistics]:
     """The denoiser of a checkpoint in evaluation mode on the CPU, its settings and its codec statistics.
 
     Raises:
@@ -72,6 +74,6 @@ def load_denoiser(checkpoint: Checkpoint) -> tuple[ClassifierFreeDenoiser, Expre
     except InputError as error:
         raise unreadable(checkpoint.path, f"has settings out of bounds ({error.path}: {error.reason})") from None
     with torch.device("meta"):
-        model = ClassifierFreeDenoiser(config.denoiser)
+        model = build_denoiser(config.denoiser)
     load_weights(model, checkpoint)
-    return model.eval(), config, Statistics(**checkpoint.statistics)
+    return model.eval(), config, Statistics.from_dict(checkpoint.statistics)

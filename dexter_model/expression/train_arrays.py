@@ -13,15 +13,16 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import ResidentNotes, Windows
-from dexter_model.expression.denoiser import ClassifierFreeDenoiser
+from dexter_model.expression.denoiser import build_denoiser
 from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
 from dexter_model.training.loop import FitResult, Hooks, Progress, fit
 
@@ -40,7 +41,7 @@ def train_on_arrays(
     hooks: Hooks | None = None,
     seconds: float | None = None,
 ) -> FitResult:
-    """Fit a ClassifierFreeDenoiser; the arguments after ``out`` are ``training.loop.fit``'s.
+    """Fit a denoiser; the arguments after ``out`` are ``training.loop.fit``'s.
 
     Args:
         training: notes of the training split; its statistics normalise both splits.
@@ -55,17 +56,23 @@ def train_on_arrays(
         hooks: what the host wants to be called for.
         seconds: time limit.
     """
-    statistics = training.statistics()
+    statistics = training.statistics(config.denoiser.codec_scale)
     schedule = noise_schedule(config.diffusion).to(device)
     notes = training.normalised(statistics).to(device)
     window, batch = config.denoiser.window, max(1, config.training.batch_size // workers)
+    transfer = config.training.train_target == "transfer"
+    notes = notes.paired() if transfer else notes
 
     def batch_loss(denoiser: Denoiser, generator: torch.Generator) -> Tensor:
-        return diffusion_loss(denoiser, notes.draw(batch, window, generator), schedule, config, generator)
+        if transfer:
+            windows = notes.draw_pairs(batch, window, generator)
+        else:
+            windows = notes.draw(batch, window, generator, config.training.mixup)
+        return diffusion_loss(denoiser, windows, schedule, config, generator)
 
     fixed: Windows | None = None
     if validation is not None:
-        fixed = validation.normalised(statistics).to(device).tiles(window, config.training.validation_windows)
+        fixed = _validation_windows(validation.normalised(statistics).to(device), config)
 
     def validation_loss(denoiser: Denoiser) -> Tensor:
         assert fixed is not None
@@ -75,7 +82,7 @@ def train_on_arrays(
     meta = {
         "label": label,
         "config": config.to_dict(),
-        "statistics": {"mean": list(statistics.mean), "std": list(statistics.std)},
+        "statistics": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(statistics).items()},
         "dataset": dict(dataset),
     }
     return fit(
@@ -91,11 +98,20 @@ def train_on_arrays(
     )
 
 
-def initial_denoiser(config: ExpressionConfig) -> ClassifierFreeDenoiser:
+def _validation_windows(notes: ResidentNotes, config: ExpressionConfig) -> Windows:
+    """The windows that every validation looks at; in training for transfer, pairs drawn once."""
+    window, limit = config.denoiser.window, config.training.validation_windows
+    if config.training.train_target == "gen_noise":
+        return notes.tiles(window, limit)
+    generator = torch.Generator(notes.codec.device).manual_seed(config.training.seed)
+    return notes.paired().draw_pairs(limit, window, generator)
+
+
+def initial_denoiser(config: ExpressionConfig) -> nn.Module:
     """The denoiser that training starts from, by ``config.training.seed``; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        return ClassifierFreeDenoiser(config.denoiser)
+        return build_denoiser(config.denoiser)
 
 
 def main() -> None:

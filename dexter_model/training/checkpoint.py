@@ -49,7 +49,7 @@ class Checkpoint:
 
     path: Path
     config: dict[str, Any]
-    statistics: dict[str, tuple[float, ...]]  # mean, std: a number a codec column
+    statistics: dict[str, Any]  # what makes data numbers of unit size: means and deviations a column
     state: dict[str, np.ndarray]
     meta: dict[str, Any]
     digest: str
@@ -124,8 +124,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     state = {
         name: array.astype(np.float32, copy=False) for name, array in _tensors(folder / MODEL, files[MODEL]).items()
     }
-    statistics = {name: tuple(map(float, meta["statistics"][name])) for name in ("mean", "std")}
-    return Checkpoint(folder, meta["config"], statistics, state, meta, _digest(files[MODEL], meta))
+    return Checkpoint(folder, meta["config"], meta["statistics"], state, meta, _digest(files[MODEL], meta))
 
 
 def load_training_state(folder: Path) -> dict[str, np.ndarray]:
@@ -209,14 +208,23 @@ def _parsed_meta(path: Path, data: bytes) -> dict[str, Any]:
         meta = json.loads(data)
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']!r} is not {FORMAT!r}")
-        mean, std = meta["statistics"]["mean"], meta["statistics"]["std"]
-        if not all(math.isfinite(value) for value in [*mean, *std]) or not min(std) > 0 or len(mean) != len(std):
-            raise ValueError("statistics are not means and positive deviations")
+        _check_statistics(meta["statistics"])
         if not isinstance(meta["config"], dict) or not isinstance(meta["step"], int) or "label" not in meta:
             raise ValueError("config, step or label have a wrong type")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise unreadable(path, f"is no checkpoint description ({type(error).__name__}: {error})") from None
     return meta
+
+
+def _check_statistics(statistics: Mapping[str, Any]) -> None:
+    """Means and deviations in pairs (``mean``, ``std``; ``x_mean``, ``x_std``) are finite, of one length, positive."""
+    if len(statistics["mean"]) != len(statistics["std"]):
+        raise ValueError("statistics are not pairs of means and deviations")
+    for name, values in statistics.items():
+        numbers = values if isinstance(values, list) else [values]
+        low = 0.0 if name.endswith("std") else -math.inf
+        if not all(math.isfinite(value) and value > low for value in numbers):
+            raise ValueError(f"statistics: {name} is not made of numbers, or of positive ones")
 
 
 def _meta_as_bytes(meta: Mapping[str, Any]) -> bytes:
