@@ -59,7 +59,7 @@ def encode(score: Score, performance: Performance, alignment: Alignment, path: s
     Raises:
         InputError: ``unknown_ids`` when fewer than half of the matched ids exist, ``no_matches`` when there are none.
     """
-    rows, played, unknown_ids = _pairs(score, performance, alignment, path)
+    rows, played, unknown_ids = aligned_rows(score, performance, alignment, path)
     matched = played >= 0
     notes, performed = score.notes[rows], performance.notes[played[matched]]
     beat_period, timing = _tempo(notes, matched, performed)
@@ -124,7 +124,7 @@ def pedal_at(pedal: np.ndarray, times: np.ndarray) -> np.ndarray:
     return np.interp(times, pedal[:, 0], pedal[:, 1], left=0, right=0) / 127
 
 
-def _pairs(
+def aligned_rows(
     score: Score, performance: Performance, alignment: Alignment, path: str
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Score rows (n,) that the alignment names, the performed note of each or -1, and the number of unknown ids.
