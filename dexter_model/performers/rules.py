@@ -18,7 +18,8 @@ from dexter_model.notes import ARTICULATIONS
 
 TEMPO, LEVEL, LENGTH = range(3)
 _STACCATO, _STACCATISSIMO, _TENUTO, _ACCENT, _STRONG_ACCENT, _FERMATA, _SLUR = (
-    1 << i for i in range(len(ARTICULATIONS))
+    1 << ARTICULATIONS.index(name)
+    for name in ("staccato", "staccatissimo", "tenuto", "accent", "strong-accent", "fermata", "slur")
 )
 _SAME_ONSET = 1e-4  # beats
 
