@@ -50,7 +50,7 @@ def estimate(
         reference = unknown_values(len(values))
     else:
         u, seconds = score_clock(score.notes, p_codec, matched, start)
-        values = _described(performance, windows, *_beats(u, seconds))
+        values = _described(performance, windows, *beats_of(u, seconds))
         reference = _deadpan(score, u, seconds, centres)
     mask = np.isfinite(values).all(axis=1)
     return PerceptualFeatures(centres, values, reference, mask, SOURCE)
@@ -91,7 +91,7 @@ def score_clock(
 _NO_BEATS = (np.zeros(0), np.zeros(0))
 
 
-def _beats(u: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def beats_of(u: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The beats (k,) that lie in the score and when they come; where notes pause for beats, those are left out."""
     beats = np.unique(np.floor(u))
     beats = beats[beats >= u[0]]
@@ -119,4 +119,4 @@ def _deadpan(score: Score, u: np.ndarray, seconds: np.ndarray, centres: np.ndarr
     first, last = _extent(played)
     middle = (np.interp(centres, seconds, u) - u[0]) * beat_period
     windows = windows_at(np.clip(middle - WINDOW / 2, first, max(first, last - WINDOW)), last)
-    return _described(played, windows, *_beats(u, (u - u[0]) * beat_period))
+    return _described(played, windows, *beats_of(u, (u - u[0]) * beat_period))

@@ -13,6 +13,7 @@ BINS, BIN = 13, 0.5  # of the interval histogram, octaves around the median inte
 RATE = 100  # Hz, of the onset train
 SIGMA = 0.020  # s, by which it is smoothed
 LAGS = np.arange(25, 151)  # of its autocorrelation: .25 to 1.5 s
+PADDED = 2048  # samples of a train, so that none of the lags wraps around
 BLOCK = 256  # windows whose trains are held at a time
 STEADIEST = 0.01  # octaves, floor of sd_beat
 
@@ -77,7 +78,7 @@ def _pulse_clarity(events: Events, windows: Windows) -> np.ndarray:
     inside = np.arange(round(WINDOW * RATE)) < samples[:, None]
     train = np.where(inside, _onset_train(events, windows), 0.0)
     train = np.where(inside, train - (train.sum(axis=1) / samples)[:, None], 0.0)
-    spectrum = np.fft.rfft(train, 1 << (train.shape[1] + LAGS[-1]).bit_length(), axis=1)
+    spectrum = np.fft.rfft(train, PADDED, axis=1)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2, axis=1)
     pairs = np.maximum(samples[:, None] - LAGS, 1)
     unbiased = np.where(samples[:, None] / 2 >= LAGS, correlation[:, LAGS] / pairs, -np.inf).max(axis=1)
