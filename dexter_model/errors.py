@@ -1,6 +1,8 @@
-"""The one error a person sees for bad input: which file, why, and what to do about it."""
+"""The errors a person sees: bad input (which file, why, and what to do about it), and a run worse than its baseline."""
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class InputError(Exception):
@@ -23,3 +25,20 @@ class InputError(Exception):
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str, str], dict[str, object]]:
         return type(self), (self.path, self.reason, self.remedy, self.code), self.__dict__
+
+
+class RegressionError(Exception):
+    """A run is worse than its baseline; everything of it was written before this is raised.
+
+    Args:
+        told: what got worse, by how much and where, a line a figure.
+        result: what the run would have returned.
+    """
+
+    def __init__(self, told: list[str], result: Any = None) -> None:
+        super().__init__("worse than the baseline:\n" + "\n".join(told))
+        self.told = told
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[RegressionError], tuple[list[str], Any]]:
+        return type(self), (self.told, self.result)

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from dexter_model.errors import InputError
+from dexter_model.errors import InputError, RegressionError
 from flows.commands import codec, corpora, dataset, job, model
 
 app = typer.Typer(
@@ -29,12 +29,15 @@ for command in (codec.encode, codec.decode, model.train, model.render, model.eva
 
 
 def main() -> None:
-    """Run the command; bad input is one sentence on standard error and exit code 2, an interruption is 130."""
+    """Run the command; bad input is one sentence on standard error and exit code 2, a regression 3, interrupted 130."""
     try:
         app()
     except InputError as error:
         print(f"dexter: {error}", file=sys.stderr)
         sys.exit(2)
+    except RegressionError as error:
+        print(f"dexter: {error}", file=sys.stderr)
+        sys.exit(3)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,19 +1,36 @@
-"""Flow: renders in, measures against every human performance out."""
+"""Flow: renders in, measures against every human performance out, and a verdict where there is a baseline."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from dexter_model.errors import RegressionError
+from dexter_model.metrics.regression import headline, told
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.evaluate import evaluate as evaluate_renders
 from tasks.orchestration import flow, publish_markdown
 from tasks.progress import say
+from tasks.report import ReportInputs, write_report
 
 
 @flow(name="evaluate", flow_run_name="evaluate {parameters.out}")
 def evaluate(parameters: EvaluateParameters) -> EvaluationResult:
-    """Measure renders against every human performance of their pieces, beside the references."""
+    """Measure renders against every human performance of their pieces, beside the references.
+
+    Raises:
+        RegressionError: they are worse than the baseline; everything was written and published before.
+    """
     result = evaluate_renders(
-        parameters.store, parameters.renders, parameters.out, parameters.version, workers=parameters.workers
+        parameters.store,
+        parameters.renders,
+        parameters.out,
+        parameters.version,
+        external=parameters.external,
+        baseline=parameters.baseline,
+        tolerance=parameters.tolerance,
+        workers=parameters.workers,
     )
     summary = (
         f"{result.renders} renders of {result.pieces} pieces measured, {len(result.refused)} refused, in {result.out}"
@@ -22,4 +39,28 @@ def evaluate(parameters: EvaluateParameters) -> EvaluationResult:
         say(f"refused ({row['code']}) {row['system']} {row['name']}: {row['reason']}")
     say(summary)
     publish_markdown("evaluation", summary, "Evaluation")
+    if result.regression:
+        _judge(result.regression, _page(parameters), result)
     return result
+
+
+def _page(parameters: EvaluateParameters) -> Path:
+    """A report beside the evaluation, headed by the verdict."""
+    inputs = ReportInputs(
+        store_url=parameters.store,
+        version=parameters.version,
+        renders=parameters.renders,
+        external=parameters.external,
+        evaluation=parameters.out,
+    )
+    return write_report(inputs, parameters.out)
+
+
+def _judge(verdict: dict[str, Any], page: Path, result: EvaluationResult) -> None:
+    """Tell and publish the verdict; raise if it is bad."""
+    lines = told(verdict)
+    told_whole = [f"**{headline(verdict)}**", "", *(f"- {line}" for line in lines), "", f"Report: `{page}`"]
+    publish_markdown("regression", "\n".join(told_whole), "Beside the baseline")
+    say(f"{headline(verdict)}\nreport: {page}")
+    if lines:
+        raise RegressionError(lines, result)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from dexter_model.digests import code_version, file_digest, json_digest, write_atomically
+from dexter_model.errors import RegressionError
 from flows.build import build
 from flows.evaluate import evaluate
-from flows.parameters import JobParameters, ReportParameters
+from flows.parameters import EvaluateParameters, JobParameters, ReportParameters
 from flows.render import render
 from flows.report import report
 from flows.train import train
+from tasks.evaluate import EvaluationResult
 from tasks.orchestration import SERVED, flow, publish_markdown
 from tasks.progress import say
 
@@ -27,6 +29,9 @@ def run(parameters: JobParameters) -> Path:
 
     Returns:
         The report. ``run.json`` beside it holds the digest of every artefact, and no times: equal runs, equal files.
+
+    Raises:
+        RegressionError: the renders are worse than the baseline; the report and ``run.json`` are written.
     """
     out, stages = Path(parameters.out), []
 
@@ -45,7 +50,7 @@ def run(parameters: JobParameters) -> Path:
     renders = stage("render", lambda: render(parameters.render.model_copy(update={"checkpoint": checkpoint})))
     digest = json_digest([[row["name"], row["digest"], row["codec_digest"]] for row in renders.renders])
     stages[-1] |= {"digest": digest, "seed": parameters.render.seed}
-    evaluation = stage("evaluate", lambda: evaluate(parameters.evaluate))
+    evaluation, worse = stage("evaluate", lambda: _evaluated(parameters.evaluate))
     stages[-1] |= {"digest": evaluation.digest}
     told = ReportParameters(
         out=parameters.out,
@@ -60,7 +65,17 @@ def run(parameters: JobParameters) -> Path:
     publish_markdown("main-job", as_markdown(stages, page), "The main job")
     if not SERVED:
         say("To watch it in Prefect: `prefect server start`, and again with PREFECT_API_URL=http://127.0.0.1:4200/api")
+    if worse is not None:
+        raise worse
     return page
+
+
+def _evaluated(parameters: EvaluateParameters) -> tuple[EvaluationResult, RegressionError | None]:
+    """The evaluation, and what is to be raised when its report is written."""
+    try:
+        return evaluate(parameters), None
+    except RegressionError as error:
+        return error.result, error
 
 
 def _record(out: Path, parameters: JobParameters, stages: list[dict[str, Any]]) -> None:

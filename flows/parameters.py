@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
+from dexter_model.metrics.tolerance import Tolerance
 
 OUT = "dexter-out"
 
@@ -52,6 +53,12 @@ class BuildParameters(_Parameters):
     datasets_root: str | None = Field(None, description="folder of the corpora; default DEXTER_DATASETS_ROOT")
     data_root: str | None = Field(None, description="folder of the FOLDER corpus; default DEXTER_DATA_ROOT")
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
+    perceptual: str = Field(
+        "estimate",
+        pattern=r"^(csv|estimate|none|cnn:.+)$",
+        description="where perceptual features come from: csv (the corpus's own, the estimate where it has none), "
+        "estimate, cnn:CHECKPOINT or none",
+    )
     workers: Workers = None
     retry_quarantined: bool = Field(False, description="try pieces again that an earlier build refused")
     verify: bool = Field(False, description="read every file instead of trusting size and modification time")
@@ -100,15 +107,28 @@ class RenderParameters(_Parameters):
 
 
 class EvaluateParameters(_Parameters):
-    """Renders measured against every human performance of their pieces."""
+    """Renders measured against every human performance of their pieces, and against an earlier run."""
 
     store: str = Field(f"{OUT}/dataset", description="the data set the renders were made from")
     version: str | None = Field(None, description="a version of it; default the newest")
-    renders: list[str] = Field(
-        [f"{OUT}/renders"], min_length=1, description="folders written by `dexter render`, or of MIDI"
-    )
+    renders: list[str] = Field([f"{OUT}/renders"], description="folders written by `dexter render`, or of MIDI")
+    external: dict[str, str] = Field({}, description="folders CORPUS/PIECE.mid of other renderers, by name")
+    baseline: str | None = Field(None, description="folder of an earlier evaluation or run; fail when worse than it")
+    tolerance: Tolerance = Field(Tolerance(), description="how much worse than the baseline is tolerated")
     out: Folder = Field(f"{OUT}/evaluation", description="folder for the tables")
     workers: Workers = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _external_alone(cls, values: Any) -> Any:
+        """Nothing but external renders is evaluated when only they are named."""
+        return {"renders": [], **values} if isinstance(values, dict) and values.get("external") else values
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.renders or self.external):
+            raise ValueError("name folders of renders")
+        return self
 
 
 class ReportParameters(_Parameters):

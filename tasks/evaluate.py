@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -23,13 +23,14 @@ from dexter_model.metrics.contests import REFERENCES, Refused, evaluate_piece
 from dexter_model.metrics.intervals import RESAMPLES
 from dexter_model.metrics.renders import Render, RenderFolder, read_renders
 from dexter_model.metrics.tables import measures_frame, tables
+from dexter_model.metrics.tolerance import Tolerance
 from dexter_model.reading.sandbox import Sandbox
+from tasks.baseline import EVALUATION, MEASURES, hold_against, read_baseline
 from tasks.cluster import WorkerDied, fan_out
 from tasks.orchestration import task
 from tasks.progress import track
 
 FORMAT = "dexter-evaluation-1"
-EVALUATION, MEASURES = "evaluation.json", "measures.parquet"
 SEED = 13
 
 FEW_PIECES = 24  # evaluated in this process unless asked otherwise
@@ -49,7 +50,10 @@ class PieceJob:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was written: the folder, a digest of every figure (whatever the data set's version is called), tables."""
+    """What was written: the folder, a digest of every figure (whatever the data set's version is called), tables.
+
+    ``regression`` is the verdict on it beside a baseline (``metrics.regression``), None where there was none.
+    """
 
     out: Path
     digest: str
@@ -57,6 +61,7 @@ class EvaluationResult:
     pieces: int
     renders: int
     refused: list[dict[str, str]]
+    regression: dict[str, Any] | None = None
 
 
 class PieceEvaluator:
@@ -84,6 +89,9 @@ def evaluate(
     out: str | Path,
     version: str | None = None,
     *,
+    external: Mapping[str, str | Path] | None = None,
+    baseline: str | Path | None = None,
+    tolerance: Tolerance | None = None,
     workers: int | None = None,
     seed: int = SEED,
 ) -> EvaluationResult:
@@ -98,20 +106,25 @@ def evaluate(
             system.
         out: folder.
         version: of the data set; the current one when None.
+        external: folders of other renderers' MIDI files, by what tables call them.
+        baseline: folder of an earlier evaluation to compare with; a verdict is written, nothing is raised.
+        tolerance: how much worse than the baseline is tolerated.
         workers: Ray actors; 0 does all in this process, None decides by the number of pieces.
         seed: of the density points and the bootstrap.
 
     Raises:
-        InputError: a folder holds no renders, or none of them is of a piece of the data set (``no_renders``).
+        InputError: a folder holds no renders, or none of them is of a piece of the data set (``no_renders``); or the
+            baseline cannot be read or has nothing in common with this.
     """
     data = open_version(store_url, version)
-    folders = read_folders(renders_dirs)
+    earlier = read_baseline(baseline, out) if baseline is not None else None
+    folders = read_folders(renders_dirs, external or {})
     known = set(data.catalogue.select("corpus", "key").iter_rows())
     jobs, strangers = plan(folders, known)
     if not jobs:
         remedy = f"Render its pieces: `dexter render --store {store_url} --split test --out DIR`"
         reason = ": ".join(["no render is of a piece of the data set", *(r.reason for r in strangers[:1])])
-        raise InputError(renders_dirs[0], reason, remedy, "no_renders")
+        raise InputError(folders[0].path, reason, remedy, "no_renders")
     results = _results(jobs, partial(PieceEvaluator, absolute_url(store_url), data.id, seed), workers)
     refused = [*strangers, *(r for _, refusals in results for r in refusals)]
     frame = measures_frame([row for rows, _ in results for row in rows])
@@ -128,16 +141,31 @@ def evaluate(
         "tables": tables(frame, seed=seed),
         "refused": [asdict(r) for r in refused],
     }
+    if earlier is not None:
+        about = (content["systems"], content["data_set"])
+        content["regression"] = hold_against(earlier, frame, *about, tolerance or Tolerance(), seed)
     write_atomically(Path(out) / MEASURES, parquet.getvalue())
     write_atomically(Path(out) / EVALUATION, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     digest = json_digest([content["measures_digest"], content["tables"]])
     count = sum(len(job.renders) for job in jobs)
-    return EvaluationResult(Path(out), digest, content["tables"], len(jobs), count, content["refused"])
+    verdict = content.get("regression")
+    return EvaluationResult(Path(out), digest, content["tables"], len(jobs), count, content["refused"], verdict)
 
 
-def read_folders(folders: Iterable[str | Path]) -> list[RenderFolder]:
-    """Read folders of renders, each under a name of its own: the folder's, numbered where names are equal."""
-    taken = set(REFERENCES)
+def read_folders(folders: Iterable[str | Path], external: Mapping[str, str | Path] | None = None) -> list[RenderFolder]:
+    """Read folders of renders, each under a name of its own: the folder's, numbered where names are equal.
+
+    Args:
+        folders: written by ``dexter render``, or of MIDI files.
+        external: folders whose names are given.
+
+    Raises:
+        InputError: a folder holds no renders, or a reference has the name that was given (``option_invalid``).
+    """
+    external = external or {}
+    for name in set(REFERENCES) & set(external):
+        raise InputError(f"--external {name}", "is what a reference is called", "Choose another name", "option_invalid")
+    taken = {*REFERENCES, *external}
     read = []
     for folder in folders:
         plain = name = Path(folder).resolve().name
@@ -146,7 +174,7 @@ def read_folders(folders: Iterable[str | Path]) -> list[RenderFolder]:
             name, number = f"{plain} ({number})", number + 1
         taken.add(name)
         read.append(read_renders(folder, name))
-    return read
+    return read + [read_renders(folder, name) for name, folder in external.items()]
 
 
 def plan(folders: Iterable[RenderFolder], known: set[PieceKey]) -> tuple[list[PieceJob], list[Refused]]:

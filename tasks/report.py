@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import code_version, write_atomically
 from dexter_model.errors import InputError
-from dexter_model.metrics.renders import Render
+from dexter_model.metrics.renders import Render, RenderFolder
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.report import audio
 from dexter_model.report.examples import Example, choose, piece_example, score_example
@@ -28,7 +28,8 @@ from dexter_model.report.sections import (
     training_section,
 )
 from dexter_model.training.checkpoint import load_checkpoint
-from tasks.evaluate import EVALUATION, read_folders
+from tasks.baseline import EVALUATION
+from tasks.evaluate import read_folders
 from tasks.orchestration import task
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class ReportInputs:
     version: str | None = None
     checkpoint: str | Path | None = None
     renders: Sequence[str | Path] = ()
+    external: Mapping[str, str | Path] = field(default_factory=dict)
     evaluation: str | Path | None = None
     stages: Sequence[Mapping[str, Any]] = ()
     title: str = "DExter: corpora in, evaluated performances out"
@@ -73,7 +75,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
     evaluation = _read_evaluation(Path(inputs.evaluation)) if inputs.evaluation else None
     checkpoint = _read_checkpoint(inputs.checkpoint) if inputs.checkpoint else None
     section = data_section(data) if data else None
-    examples = _examples(inputs.renders, data)
+    examples = _examples(read_folders(inputs.renders, inputs.external), data)
     contents = {
         "title": inputs.title,
         "lead": _lead(data, evaluation, examples),
@@ -109,8 +111,8 @@ def _read_checkpoint(folder: str | Path) -> dict[str, Any]:
     return {"meta": checkpoint.meta, "digest": checkpoint.digest}
 
 
-def _examples(folders: Sequence[str | Path], data: DatasetVersion | None) -> list[Example]:
-    renders = [render for folder in read_folders(folders) for render in folder.renders]
+def _examples(folders: Sequence[RenderFolder], data: DatasetVersion | None) -> list[Example]:
+    renders = [render for folder in folders for render in folder.renders]
     with Sandbox() as sandbox:
         made = [_example(of_score, data, sandbox) for of_score in choose(renders, EXAMPLES)]
     return [example for example in made if example]

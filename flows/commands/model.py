@@ -92,7 +92,14 @@ def evaluate(
     renders: Annotated[
         list[str] | None, typer.Option(help="Folder written by render; repeatable, a system each.")
     ] = None,
+    external: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="MIDI files CORPUS/PIECE.mid of another renderer; repeatable."),
+    ] = None,
     store: Annotated[str | None, typer.Option(help="The data set the renders were made from.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Folder of an earlier evaluation; exit code 3 when this one is worse.")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Folder for tables.", show_default="dexter-out/evaluation")] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Ray actors; 0 works in this process.", show_default="by the work")
@@ -104,11 +111,22 @@ def evaluate(
 
     Beside deadpan, the rule-based performer and human against human, with 95 % intervals over pieces. Writes
     measures.parquet and evaluation.json. Renders that cannot be compared are told and the exit code is 4.
+
+    With --baseline the main figures are compared with a stored run's by paired bootstrap over pieces, and report.html
+    is written too: what is worse by more than its tolerance, with a 95 % interval that leaves out 0, ends with exit
+    code 3. Tolerances: -s tolerance.correlation=0.05 (velocity_error, spread).
     """
-    from flows.configuration import load
+    from flows.configuration import load, named
     from flows.parameters import EvaluateParameters
 
-    given = {"renders": renders or None, "store": store, "out": out, "workers": workers}
+    given = {
+        "renders": renders or None,
+        "external": named("--external", external or ()) or None,
+        "store": store,
+        "baseline": baseline,
+        "out": out,
+        "workers": workers,
+    }
     parameters = load(EvaluateParameters, config, overrides or (), given)
     from flows.evaluate import evaluate as flow
 

@@ -1,0 +1,79 @@
+"""The few figures that a system is judged by, piece by piece: what regressions and sweeps compare.
+
+Two things differ from the tables of an evaluation, where an undefined figure is left out. A constant prediction has a
+correlation of 0 here: a model that went flat must look worse, not vanish from the mean. And spread counts by its
+distance from the human's, since both flat and wild are worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from dexter_model.metrics.tolerance import Kind
+
+PieceKey = tuple[str, str]  # corpus and key
+
+
+@dataclass(frozen=True)
+class MainFigure:
+    """A feature and a measure of it: ``kind`` is which tolerance holds for it, ``unit`` is for people."""
+
+    name: str
+    feature: str
+    measure: str
+    kind: Kind
+    label: str
+    unit: str = ""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of it is better; of errors and distances it is less."""
+        return self.kind == "correlation"
+
+
+def _correlation(feature: str, label: str) -> MainFigure:
+    return MainFigure(f"{feature}_correlation", feature, "correlation", "correlation", f"{label} correlation")
+
+
+MAIN_FIGURES = (
+    _correlation("velocity", "Velocity"),
+    _correlation("log_beat_period", "Tempo"),
+    _correlation("timing", "Timing"),
+    _correlation("articulation", "Articulation"),
+    _correlation("articulation_keydown", "Key-down articulation"),
+    _correlation("pedal", "Pedal"),
+    MainFigure(
+        "velocity_error", "velocity", "mean_absolute_error", "velocity_error", "Velocity error", "MIDI velocity"
+    ),
+    MainFigure("velocity_spread", "velocity", "spread", "spread", "Velocity spread, off the human's"),
+    MainFigure("tempo_spread", "log_beat_period", "spread", "spread", "Tempo spread, off the human's"),
+)
+
+
+def compared_pieces(measures: pl.DataFrame) -> pl.DataFrame:
+    """The measures of pieces that people played; of the synthetic ones where there are no others."""
+    real = measures.filter(~pl.col("synthetic"))
+    return real if len(real) else measures
+
+
+def by_human(measures: pl.DataFrame, system: str, figure: MainFigure) -> pl.DataFrame:
+    """A system's figure against each human performance: corpus, piece, human, value; the mean over its samples.
+
+    Spread is the ratio itself here, as means are taken of ratios before their distance from 1.
+    """
+    wanted = {"system": system, "feature": figure.feature, "measure": figure.measure}
+    flat = (pl.col("undefined") == "constant prediction") & (figure.kind == "correlation")
+    rows = measures.filter(**wanted).with_columns(value=pl.when(flat).then(0.0).otherwise("value"))
+    groups = rows.drop_nulls("value").group_by("corpus", "piece", "human")
+    return groups.agg(pl.col("value").mean()).sort("corpus", "piece", "human")
+
+
+def by_piece(of_humans: pl.DataFrame, figure: MainFigure, column: str = "value") -> dict[PieceKey, float]:
+    """The figure of every piece: the mean over its humans, of spread the distance of that mean from 1."""
+    means = of_humans.group_by("corpus", "piece").agg(pl.col(column).mean()).sort("corpus", "piece")
+    distance = figure.kind == "spread"
+    return {
+        (corpus, piece): abs(value - 1.0) if distance else float(value) for corpus, piece, value in means.iter_rows()
+    }
