@@ -26,10 +26,30 @@ SCORE_NOTE = np.dtype(
         ("dynamic", "i1"),  # marking in force: 0 none, 1 ppp ... 8 fff (DYNAMICS)
         ("ramp", "i1"),  # +1 inside a crescendo, -1 inside a diminuendo
         ("articulation", "u2"),  # bit flags (ARTICULATIONS)
+        ("tempo", "f4"),  # marked, in beats of the metre's denominator a minute; 0 where not known
+        ("tempo_ramp", "i1"),  # +1 inside an accelerando, -1 inside a ritardando
+        ("key", "i1"),  # sharps of the key signature, negative: flats
+        ("mode", "i1"),  # +1 major, -1 minor, 0 not said
     ]
 )
 DYNAMICS = ("none", "ppp", "pp", "p", "mp", "mf", "f", "ff", "fff")
-ARTICULATIONS = ("staccato", "staccatissimo", "tenuto", "accent", "strong-accent", "fermata", "slur")  # bit i = name i
+ARTICULATIONS = (  # bit i = name i
+    "staccato",
+    "staccatissimo",
+    "tenuto",
+    "accent",
+    "strong-accent",
+    "fermata",
+    "slur",  # under one
+    "slur-start",
+    "slur-stop",
+    "sforzando",  # sf, fz, rf, fp and their like, at the onset where they stand
+    "arpeggio",
+    "trill",
+    "ornament",  # mordents and turns
+    "tremolo",
+    "pedal",  # inside a written pedal mark
+)
 
 PERFORMED_NOTE = np.dtype(
     [

@@ -22,7 +22,7 @@ from dexter_model.digests import cache_dir, file_digest, json_digest, write_atom
 from dexter_model.notes import SCORE_NOTE, Score
 from dexter_model.reading.safety import check_file, check_xml, empty, read_musicxml, read_score_midi, unreadable
 
-READER_VERSION = 1  # to be raised whenever the same file gives another table
+READER_VERSION = 2  # to be raised whenever the same file gives another table
 
 MUSICXML = (".musicxml", ".xml", ".mxl")
 KERN = (".krn", ".kern")
@@ -92,9 +92,13 @@ def _read(path: Path, unfold: bool) -> Score:
     try:
         with _quietly():
             partitura = import_partitura()
+            from dexter_model.reading.directions import Markings, take_directions
             from dexter_model.reading.score_notes import score_notes
 
-            score = score_notes(_parts(partitura, path.suffix.lower(), source), unfold=unfold)
+            markings: dict[str, Markings] = {}
+            if path.suffix.lower() in MUSICXML:
+                source, markings = take_directions(source)
+            score = score_notes(_parts(partitura, path.suffix.lower(), source), markings, unfold=unfold)
     except MemoryError:
         raise
     except Exception as error:  # partitura raises whatever the file leads it to
@@ -106,13 +110,13 @@ def _read(path: Path, unfold: bool) -> Score:
 
 
 def _checked(path: Path) -> Any:
-    """What partitura's reader of this format is given: a document's bytes, a MIDI file's messages, or the path."""
+    """What partitura's reader of this format is given: a document, a MIDI file's messages, or the path."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         reason = f"scores in {suffix or 'files without a suffix'} are not read"
         raise unreadable(path, reason, f"Use one of {', '.join(SUFFIXES)}")
     if suffix in MUSICXML:
-        return io.BytesIO(read_musicxml(path))
+        return read_musicxml(path)
     if suffix in MIDI:
         return read_score_midi(path)
     if suffix == ".mei":
@@ -122,7 +126,7 @@ def _checked(path: Path) -> Any:
 
 def _parts(partitura: ModuleType, suffix: str, source: Any) -> list[Any]:
     if suffix in MUSICXML:
-        score = partitura.load_musicxml(source, force_note_ids="keep")
+        score = partitura.load_musicxml(io.BytesIO(source), force_note_ids="keep")
     elif suffix == ".mei":
         score = partitura.load_mei(source)
     elif suffix in KERN:

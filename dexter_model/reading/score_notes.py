@@ -12,24 +12,27 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from partitura import score as pt
 
 from dexter_model.notes import SCORE_NOTE, Score
-from dexter_model.reading.markings import articulation_flags, dynamics_in_force, ramps
+from dexter_model.reading.directions import Markings
+from dexter_model.reading.markings import add_arpeggios, add_articulation, add_loudness, add_pedal, add_tempo
 
 Pass = tuple[int, int, int]  # one time through a stretch of the written score: its start, its end, its shift, in divs
+_MODE = {"major": 1, "minor": -1}
 _REPETITION = re.compile(r"-\d+$")
 
 
-def score_notes(parts: list[Any], *, unfold: bool) -> Score:
+def score_notes(parts: list[Any], markings: Mapping[str, Markings], *, unfold: bool) -> Score:
     """All parts' notes in one table, tied notes joined, sorted by onset and pitch.
 
     Args:
         parts: partitura's parts. With several, ids start with ``P00_``, ``P01_`` ...; divs are their common multiple.
+        markings: what the document says to performers, by the parts' ids; none from formats that are not MusicXML.
         unfold: play all repeats; ids then tell them apart (``n12-1``, ``n12-2``; also where there is no repeat). A
             score whose ids do so already is unfolded and stays as it is.
 
@@ -42,7 +45,7 @@ def score_notes(parts: list[Any], *, unfold: bool) -> Score:
     common = math.lcm(*(_divs(part) for _, part in sounding))
     ids, tables = [], []
     for prefix, part in sounding:
-        note_id, notes = _part_notes(part, common // _divs(part), unfold=unfold)
+        note_id, notes = _part_notes(part, markings.get(part.id, Markings()), common // _divs(part), unfold=unfold)
         ids.append(np.char.add(prefix, note_id))
         tables.append(notes)
     note_id, notes = np.concatenate(ids), np.concatenate(tables)
@@ -50,7 +53,7 @@ def score_notes(parts: list[Any], *, unfold: bool) -> Score:
     return Score(note_id[order], notes[order])
 
 
-def _part_notes(part: Any, scale: int, *, unfold: bool) -> tuple[np.ndarray, np.ndarray]:
+def _part_notes(part: Any, markings: Markings, scale: int, *, unfold: bool) -> tuple[np.ndarray, np.ndarray]:
     _check_span(part.last_point.t * scale)
     written = part.notes
     onset = np.array([note.start.t for note in written])
@@ -62,7 +65,7 @@ def _part_notes(part: Any, scale: int, *, unfold: bool) -> tuple[np.ndarray, np.
     _check_span(int(end.max()) * scale)
 
     beat_map = _beat_map(part, passes, int(end.max()))
-    notes = _written_notes(part, written, onset)[row]
+    notes = _written_notes(part, markings, written, onset)[row]
     notes["onset_div"], notes["duration_div"] = start * scale, duration * scale
     notes["onset_beat"] = beat_map(start)
     notes["duration_beat"] = beat_map(end) - beat_map(start)
@@ -128,21 +131,22 @@ def _beat_map(part: Any, passes: list[Pass], end: int) -> Callable[[np.ndarray],
     return beat_map
 
 
-def _written_notes(part: Any, written: list[Any], onset: np.ndarray) -> np.ndarray:
+def _written_notes(part: Any, markings: Markings, written: list[Any], onset: np.ndarray) -> np.ndarray:
     objects = defaultdict(list)
     for thing in part.iter_all():
         objects[type(thing)].append(thing)
-    loudness = list(part.iter_all(pt.LoudnessDirection, include_subclasses=True))
     notes = np.zeros(len(written), SCORE_NOTE)
     notes["pitch"] = [note.midi_pitch for note in written]
     notes["voice"] = [-1 if note.voice is None else note.voice for note in written]
     notes["staff"] = [note.staff or 0 for note in written]
     notes["grace"] = [isinstance(note, pt.GraceNote) for note in written]
     _add_metre(notes, onset, objects[pt.TimeSignature], objects[pt.Measure], _divs(part))
-    notes["dynamic"] = dynamics_in_force(loudness, onset)
-    rising, falling = objects[pt.IncreasingLoudnessDirection], objects[pt.DecreasingLoudnessDirection]
-    notes["ramp"] = ramps(rising, falling, loudness, onset)
-    notes["articulation"] = articulation_flags(written, onset, notes["voice"], objects[pt.Slur])
+    _add_key(notes, onset, objects[pt.KeySignature])
+    add_articulation(notes, onset, written, objects[pt.Slur])
+    add_arpeggios(notes, written, markings)
+    add_loudness(notes, onset, markings)
+    add_tempo(notes, onset, markings)
+    add_pedal(notes, onset, markings)
     return notes
 
 
@@ -165,6 +169,13 @@ def _add_metre(notes: np.ndarray, onset: np.ndarray, signatures: list[Any], meas
     elapsed[1:][completes] = length[:-1][completes]  # a repeat sign divides the bar
     bar = np.maximum(np.searchsorted(bars[:, 0], onset, side="right") - 1, 0)
     notes["metrical_position"] = (onset - bars[bar, 0] + elapsed[bar]) / divs * notes["beat_type"] / 4
+
+
+def _add_key(notes: np.ndarray, onset: np.ndarray, signatures: list[Any]) -> None:
+    if signatures:
+        keys = np.array([(s.start.t, min(max(s.fifths or 0, -7), 7), _MODE.get(s.mode, 0)) for s in signatures])
+        in_force = keys[np.maximum(np.searchsorted(keys[:, 0], onset, side="right") - 1, 0)]
+        notes["key"], notes["mode"] = in_force[:, 1], in_force[:, 2]
 
 
 def _unique(note_id: np.ndarray) -> np.ndarray:
