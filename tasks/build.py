@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.build import Build, Tables, building, gathered, shard_name, write_shard
 from dexter_model.dataset.packing import quarantine_rows
+from dexter_model.dataset.perceptual import DEFAULT, encoder
 from dexter_model.dataset.piece import Quarantined, encode_piece
 from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build, source_bytes
 from dexter_model.dataset.repository import absolute_url
@@ -47,6 +48,7 @@ class BuildResult:
         unchanged: pieces that stayed as they were.
         removed: corpus and key of pieces of the version before that are in no corpus any more.
         codes: performances in quarantine by reason code.
+        perceptual: performances in the version by the source of their perceptual features.
         seconds: wall time.
     """
 
@@ -62,6 +64,7 @@ class BuildResult:
     removed: list[tuple[str, str]]
     seconds: float
     codes: dict[str, int] = field(default_factory=dict)
+    perceptual: dict[str, int] = field(default_factory=dict)
 
 
 @task(name="build data set")
@@ -69,6 +72,7 @@ def build_dataset(
     sources: Iterable[PieceSource],
     url: str,
     *,
+    perceptual: str = DEFAULT,
     workers: int | None = None,
     retry_quarantined: bool = False,
     verify: bool = False,
@@ -79,41 +83,44 @@ def build_dataset(
     Args:
         sources: every piece the version is to hold; pieces of the version before that are not among them are left out.
         url: a folder or ``s3://bucket/prefix``.
+        perceptual: where perceptual features come from: ``csv``, ``estimate``, ``cnn:CHECKPOINT`` or ``none``.
         workers: Ray actors; 0 works in this process, None takes as many as there are CPUs if Ray is worth starting.
         retry_quarantined: try everything in quarantine again, not only what may have passed.
         verify: read every file instead of trusting size and modification time.
         dry_run: only tell what would run, and why.
 
     Raises:
-        InputError: another build is writing the store (``store_busy``), or the URL is no place for one.
+        InputError: another build is writing the store (``store_busy``), the URL is no place for one, or ``perceptual``
+            is no source.
     """
     started = time.monotonic()
-    sources, url = list(sources), absolute_url(url)
+    sources, url, made_by = list(sources), absolute_url(url), encoder(perceptual)
+    planned = partial(plan_build, sources, perceptual=perceptual, retry_quarantined=retry_quarantined, verify=verify)
     if dry_run:
         version = _version_if_any(url)
-        plan = plan_build(sources, version, retry_quarantined=retry_quarantined, verify=verify)
-        return _result(sources, plan, version, 0, started)
+        return _result(sources, planned(version), version, 0, started)
     with building(url) as build:
-        plan = plan_build(sources, build.current, retry_quarantined=retry_quarantined, verify=verify)
+        plan = planned(build.current)
         version, resumed = build.current, 0
         if version is None or not plan.changes_nothing:
             kept = build.carry_over(set(plan.unchanged))
-            encoded, resumed = _encode(build, plan.runs, workers)
-            version = build.publish(gathered([kept, *encoded]))
+            encoded, resumed = _encode(build, plan.runs, perceptual, workers)
+            version = build.publish(gathered([kept, *encoded]), made_by)
     return _result(sources, plan, version, resumed, started)
 
 
 class ShardEncoder:
     """A worker: encodes the pieces of a shard and writes them into a fork of the build branch."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, perceptual: str) -> None:
         self.url = url
+        self.perceptual = perceptual
         self.sandbox = Sandbox()
 
     def run(self, job: tuple[str, Sequence[Run]]) -> ForkSession:
         """Encode and write a shard; whoever holds the build commits the fork."""
         shard, runs = job
-        encoded = [encode_piece(run.source, self.sandbox) for run in runs]
+        encoded = [encode_piece(run.source, self.sandbox, self.perceptual) for run in runs]
         pieces = [piece for piece, _ in encoded if piece is not None]
         quarantined = [item for _, items in encoded for item in items]
         return write_shard(self.url, shard, pieces, quarantined, [run.source_row() for run in runs])
@@ -123,7 +130,7 @@ class ShardEncoder:
         self.sandbox.close()
 
 
-def _encode(build: Build, runs: Sequence[Run], workers: int | None) -> tuple[list[Tables], int]:
+def _encode(build: Build, runs: Sequence[Run], perceptual: str, workers: int | None) -> tuple[list[Tables], int]:
     """Table rows of the pieces that run, and how many of these an interrupted build had finished."""
     finished = build.finished_shards()
     wanted = _named(cut_shards(runs))
@@ -134,17 +141,19 @@ def _encode(build: Build, runs: Sequence[Run], workers: int | None) -> tuple[lis
         workers = 0
     with bar("Encoding pieces", len(runs)) as advance_to:
         advance_to(resumed)
-        for tables in _encode_shards(build, left, workers):
+        for tables in _encode_shards(build, left, partial(ShardEncoder, build.url, perceptual), workers):
             done.append(tables)
             advance_to(sum(len(tables["sources"]) for tables in done))
     return done, resumed
 
 
-def _encode_shards(build: Build, shards: Shards, workers: int | None) -> Iterable[Tables]:
+def _encode_shards(
+    build: Build, shards: Shards, encoders: Callable[[], ShardEncoder], workers: int | None
+) -> Iterable[Tables]:
     """Encode shards and commit them as they finish; pieces whose worker died three times run once more, each alone."""
     names = list(shards)
     alone: list[tuple[Run, ...]] = []
-    for index, outcome in fan_out(partial(ShardEncoder, build.url), list(shards.items()), workers=workers):
+    for index, outcome in fan_out(encoders, list(shards.items()), workers=workers):
         members = shards[names[index]]
         if not isinstance(outcome, WorkerDied):
             build.commit(outcome, names[index])
@@ -154,7 +163,7 @@ def _encode_shards(build: Build, shards: Shards, workers: int | None) -> Iterabl
         else:
             alone += [(run,) for run in members]
     if alone:
-        yield from _encode_shards(build, _named(alone), workers)
+        yield from _encode_shards(build, _named(alone), encoders, workers)
 
 
 def _named(shards: Iterable[tuple[Run, ...]]) -> Shards:
@@ -202,4 +211,5 @@ def _result(
         removed=list(plan.removed),
         seconds=round(time.monotonic() - started, 3),
         codes=dict(sorted(Counter(version.quarantine["code"]).items())) if version else {},
+        perceptual=dict(Counter(version.performances["perceptual"]).most_common()) if version else {},
     )

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import icechunk
@@ -19,7 +19,8 @@ import polars as pl
 import zarr
 
 from dexter_model.dataset.packing import TABLES, Row, describe, pack, quarantine_rows
-from dexter_model.dataset.piece import ENCODER, Piece, Quarantined
+from dexter_model.dataset.perceptual import DEFAULT, encoder
+from dexter_model.dataset.piece import Piece, Quarantined
 from dexter_model.dataset.repository import (
     BUILD,
     FORMAT,
@@ -93,10 +94,14 @@ class Build:
             self.commit(write_shard(self.url, shard, pieces, quarantined, rows["sources"]), shard)
         return self.manifest(shard)
 
-    def publish(self, tables: Tables) -> DatasetVersion:
+    def publish(self, tables: Tables, made_by: Mapping[str, Any] | None = None) -> DatasetVersion:
         """Make a version of table rows whose shards are finished; readers see it from one moment to the next.
 
         Nothing is published when the content is that of the current version.
+
+        Args:
+            tables: the rows.
+            made_by: name, version and parameters of what encoded the pieces; default a build's with its defaults.
 
         Raises:
             InputError: another build published meanwhile (``store_busy``), or nothing was built nor quarantined
@@ -106,7 +111,8 @@ class Build:
         if frames["catalogue"].is_empty() and frames["quarantine"].is_empty():
             remedy = "Name a corpus that holds performances"
             raise InputError(self.url, "there is nothing to build: no piece has a performance", remedy, "no_pieces")
-        digest = content_digest(frames)
+        made_by = dict(made_by or encoder(DEFAULT))
+        digest = content_digest(frames, made_by)
         now = self.current
         if now is not None and now.digest == digest and now.sources.equals(frames["sources"]):
             return now
@@ -117,7 +123,7 @@ class Build:
         for name, frame in frames.items():
             _write_table(root, name, frame)
         version = f"v{1 + max((int(tag[1:]) for tag in self.repository.list_tags()), default=0)}"
-        attributes: dict[str, Any] = {"format": FORMAT, "version": version, "digest": digest, "encoder": ENCODER}
+        attributes: dict[str, Any] = {"format": FORMAT, "version": version, "digest": digest, "encoder": made_by}
         root.attrs.update(attributes)
         snapshot = self._commit(session, f"version {version}")
         try:
@@ -236,11 +242,11 @@ def _cut(catalogue: list[Row]) -> Iterator[list[Row]]:
         yield part
 
 
-def content_digest(tables: dict[str, pl.DataFrame]) -> str:
+def content_digest(tables: dict[str, pl.DataFrame], made_by: Mapping[str, Any]) -> str:
     """Digest of a version's content: independent of shards, of the order of work and of the wording of failures."""
     pieces = tables["catalogue"].select("corpus", "key", "split", "digest").rows()
     quarantined = tables["quarantine"].select("corpus", "piece", "performance", "code", "digest").rows()
-    return json_digest({"format": FORMAT, "encoder": ENCODER, "pieces": pieces, "quarantined": quarantined})
+    return json_digest({"format": FORMAT, "encoder": made_by, "pieces": pieces, "quarantined": quarantined})
 
 
 def _finish(tables: Tables) -> dict[str, pl.DataFrame]:

@@ -1,7 +1,8 @@
 """A shard: the arrays of many pieces laid end to end, so that a data set is tens of arrays and not a hundred thousand.
 
 Arrays along the note axis hold each piece's score once; arrays along the cell axis hold its performances one after
-another, a row a note. What the arrays do not say (names, places, digests, failures) is in tables.
+another, a row a note; those along the frame axis their perceptual features. What the arrays do not say (names, places,
+digests, failures) is in tables.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from typing import Any
 import numpy as np
 
 from dexter_model.dataset.piece import Piece, Quarantined
-from dexter_model.notes import CODEC_COLUMNS, SCORE_NOTE
+from dexter_model.notes import CODEC_COLUMNS, PERCEPTUAL_FEATURES, SCORE_NOTE
 
 Row = dict[str, Any]
 CELL_ARRAYS = ("performance", "matched", "named", "keydown_articulation")
+FRAME_ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
+    "frame_time": ((0,), np.float64),
+    "perceptual": ((0, len(PERCEPTUAL_FEATURES)), np.float32),
+    "perceptual_reference": ((0, len(PERCEPTUAL_FEATURES)), np.float32),
+}
 CATALOGUE: dict[str, type] = {
     "corpus": str,
     "key": str,
@@ -32,6 +38,7 @@ CATALOGUE: dict[str, type] = {
     "shard": str,
     "note_start": int,
     "cell_start": int,
+    "frame_start": int,
 }
 PERFORMANCES: dict[str, type] = {
     "corpus": str,
@@ -45,23 +52,27 @@ PERFORMANCES: dict[str, type] = {
     "unknown_ids": int,
     "tempo_outlier": bool,
     "mean_tempo": float,
+    "perceptual": str,  # source of the perceptual features
+    "frames": int,  # how many there are
     "performance_digest": str,
     "alignment_digest": str,
 }
 QUARANTINE: dict[str, type] = {name: str for name in Quarantined.__dataclass_fields__}
 # Of every piece that was looked at, failed ones too.
 SOURCES: dict[str, type] = {"corpus": str, "key": str, "result": str, "fingerprint": str}
-_NOT_ATTRIBUTES = ("corpus", "piece", "row", "named", "matched")  # of PERFORMANCES: told by the piece itself
+_NOT_ATTRIBUTES = ("corpus", "piece", "row", "named", "matched", "frames")  # of PERFORMANCES: told by the piece itself
 TABLES: dict[str, dict[str, type]] = {
     "catalogue": CATALOGUE,
     "performances": PERFORMANCES,
     "quarantine": QUARANTINE,
     "sources": SOURCES,
 }
+# What stands in the columns that versions lack whose builders did not know them; null in others.
+BEFORE = {"frame_start": 0, "frames": 0, "perceptual": "none"}
 
 
 def pack(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
-    """The arrays of a shard: ``note_id`` (notes, width) uint8, a ``score_*`` array a field, and the cell arrays."""
+    """The arrays of a shard: ``note_id`` (notes, width) uint8, a ``score_*`` array a field, cell and frame arrays."""
     notes = np.concatenate([np.zeros(0, SCORE_NOTE), *(piece.score for piece in pieces)])
     ids = np.char.encode(np.concatenate([np.zeros(0, "U1"), *(piece.note_id for piece in pieces)]), "utf-8")
     arrays = {"note_id": ids.view(np.uint8).reshape(len(ids), ids.dtype.itemsize)}
@@ -70,6 +81,8 @@ def pack(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
     arrays["matched"] = _cells([p.matched for p in pieces], (0,), np.bool_)
     arrays["named"] = _cells([p.named for p in pieces], (0,), np.bool_)
     arrays["keydown_articulation"] = _cells([p.keydown_articulation for p in pieces], (0,), np.float32)
+    for name, (shape, kind) in FRAME_ARRAYS.items():
+        arrays[name] = _cells([getattr(piece, name) for piece in pieces], shape, kind)
     return arrays
 
 
@@ -80,21 +93,30 @@ def _cells(blocks: Iterable[np.ndarray], empty: tuple[int, ...], kind: type) -> 
 
 
 def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) -> Piece:
-    """The piece of a catalogue row, from its shard's arrays; ``performances`` are its rows of that table, in order."""
+    """The piece of a catalogue row, from its shard's arrays; ``performances`` are its rows of that table, in order.
+
+    Fields of the score and perceptual features that the version's builder did not know are 0 and unknown.
+    """
     n, P = row["notes"], row["performances"]
+    frames = np.array([told["frames"] for told in performances], np.int32)
+    heard = slice(row["frame_start"], row["frame_start"] + int(frames.sum()))
     notes = slice(row["note_start"], row["note_start"] + n)
     cells = slice(row["cell_start"], row["cell_start"] + n * P)
-    score = np.empty(n, SCORE_NOTE)
+    score = np.zeros(n, SCORE_NOTE)
     for field in SCORE_NOTE.names or ():
-        score[field] = arrays[f"score_{field}"][notes]
+        if f"score_{field}" in arrays:
+            score[field] = arrays[f"score_{field}"][notes]
     ids = np.ascontiguousarray(arrays["note_id"][notes])
     blocks: dict[str, Any] = {name: arrays[name][cells] for name in CELL_ARRAYS}
+    rows: dict[str, Any] = {name: arrays[name][heard] for name in FRAME_ARRAYS if name in arrays}
     return Piece(
         **{name: row[name] for name in ("corpus", "key", "work", "composer", "title", "score_digest")},
         note_id=np.char.decode(ids.view(f"S{ids.shape[1]}").reshape(n), "utf-8"),
         score=score,
         **{name: block.reshape(P, n, *block.shape[1:]) for name, block in blocks.items()},
         performances=[{k: v for k, v in told.items() if k not in _NOT_ATTRIBUTES} for told in performances],
+        frames=frames,
+        **rows,
     )
 
 
@@ -102,7 +124,7 @@ def describe(pieces: Sequence[Piece], shard: str) -> dict[str, list[Row]]:
     """The rows of the catalogue and of the performances for the pieces of a shard, in the order they are packed."""
     catalogue: list[Row] = []
     performances: list[Row] = []
-    note_start = cell_start = 0
+    note_start = cell_start = frame_start = 0
     for piece in pieces:
         P, n = piece.matched.shape
         catalogue.append(
@@ -117,14 +139,17 @@ def describe(pieces: Sequence[Piece], shard: str) -> dict[str, list[Row]]:
                 "shard": shard,
                 "note_start": note_start,
                 "cell_start": cell_start,
+                "frame_start": frame_start,
             }
         )
         for index, attributes in enumerate(piece.performances):
             counts = {"named": int(piece.named[index].sum()), "matched": int(piece.matched[index].sum())}
+            counts["frames"] = int(piece.frames[index])
             names = {"corpus": piece.corpus, "piece": piece.key, "row": index}
             performances.append({**names, **attributes, **counts})
         note_start += n
         cell_start += P * n
+        frame_start += int(piece.frames.sum())
     return {"catalogue": catalogue, "performances": performances}
 
 

@@ -9,35 +9,38 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dexter_model.codec.performance_codec import EncodedPerformance, encode
+from dexter_model.codec.performance_codec import EncodedPerformance, decode, encode
 from dexter_model.codec.tempo import ONSET_TOLERANCE
 from dexter_model.corpora.sources import PerformanceSource, PieceSource, valid_utf8
+from dexter_model.dataset.perceptual import DEFAULT, perceive
 from dexter_model.digests import array_digest, file_digest, json_digest
 from dexter_model.errors import InputError
-from dexter_model.notes import Alignment, Performance, Score
+from dexter_model.notes import PERCEPTUAL_FEATURES, Alignment, Performance, Score
+from dexter_model.perceptual.features import PerceptualFeatures, at_onsets
 from dexter_model.reading.alignment import load_alignment, score_as_aligned
 from dexter_model.reading.match import load_match
 from dexter_model.reading.midi import load_midi
-from dexter_model.reading.score import READER_VERSION, load_score
+from dexter_model.reading.score import load_score
 
 if TYPE_CHECKING:
     from dexter_model.reading.sandbox import Sandbox
 
-# What decides a result beside the files. The version is raised when the codec or a reader of performances or alignments
-# gives other results; the reader of scores counts its own.
-ENCODER = {"name": "performance_codec", "version": 1, "parameters": {"score_reader": READER_VERSION}}
 _PACKAGE = Path(__file__).parent.parent.parent
+
+
+def _no_rows() -> np.ndarray:
+    return np.zeros((0, len(PERCEPTUAL_FEATURES)), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One score and its performances, aligned (n notes, P performances).
+    """One score and its performances, aligned (n notes, P performances, F frames of perceptual features in all).
 
     Attributes:
         note_id: (n,) score note ids, in score order (onset, then pitch).
@@ -47,8 +50,12 @@ class Piece:
         named: (P, n) whether the performance's alignment mentions the note at all; exclude the others from measures.
         keydown_articulation: (P, n) float32 the fourth codec column computed from key-down durations.
         performances: a row each: key, performer, synthetic, performance_digest, alignment_digest, unknown_ids,
-            tempo_outlier, mean_tempo (beats a minute).
+            tempo_outlier, mean_tempo (beats a minute), perceptual (the source of its perceptual features).
         score_digest: sha-256 of the score's file.
+        frames: (P,) int32 how many of the frames each performance has, in this order.
+        frame_time: (F,) float64 s since the performance's first matched note, the clock of ``decode``.
+        perceptual: (F, 7) float32 features, columns as ``PERCEPTUAL_FEATURES``; NaN where they are not known.
+        perceptual_reference: (F, 7) float32 those of the deadpan score there; NaN where they are not known.
     """
 
     corpus: str
@@ -64,12 +71,40 @@ class Piece:
     named: np.ndarray
     keydown_articulation: np.ndarray
     performances: list[dict[str, Any]]
+    frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    frame_time: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    perceptual: np.ndarray = field(default_factory=_no_rows)
+    perceptual_reference: np.ndarray = field(default_factory=_no_rows)
+
+    def __post_init__(self) -> None:
+        if not len(self.frames):  # a piece about whose sound nothing is known
+            object.__setattr__(self, "frames", np.zeros(len(self.performance), np.int32))
 
     def digest(self) -> str:
         """Digest of everything the piece holds: every array and every attribute."""
         names = [self.corpus, self.key, self.work, self.composer, self.title, self.score_digest]
         blocks = (self.score, self.performance, self.matched, self.named, self.keydown_articulation)
-        return json_digest([names, list(map(str, self.note_id)), array_digest(*blocks), self.performances])
+        heard = (self.frames, self.frame_time, self.perceptual, self.perceptual_reference)
+        return json_digest([names, list(map(str, self.note_id)), array_digest(*blocks, *heard), self.performances])
+
+    def perceptual_notes(self, *, delta: bool) -> np.ndarray:
+        """Perceptual features (P, n, 7) float32 at the onset of each note, NaN where they are not known.
+
+        Args:
+            delta: less those of the deadpan score, which is what the performer adds.
+        """
+        rows = self.perceptual - self.perceptual_reference if delta else self.perceptual
+        ends = np.cumsum(self.frames)
+        return np.stack(
+            [
+                at_onsets(self.frame_time[end - frames : end], rows[end - frames : end], self._onsets(index))
+                for index, (frames, end) in enumerate(zip(self.frames, ends, strict=True))
+            ]
+        )
+
+    def _onsets(self, index: int) -> np.ndarray:
+        """Performed onsets (n,) in s of a performance."""
+        return decode(self.score, self.note_id, self.performance[index], self.matched[index]).notes["onset_sec"]
 
 
 @dataclass(frozen=True)
@@ -86,29 +121,43 @@ class Quarantined:
     traceback: str
 
 
-def encode_piece(source: PieceSource, sandbox: Sandbox) -> tuple[Piece | None, list[Quarantined]]:
+class _Encoded(NamedTuple):
+    """One performance on its way into a piece."""
+
+    source: PerformanceSource
+    codec: EncodedPerformance
+    features: PerceptualFeatures
+
+
+def encode_piece(
+    source: PieceSource, sandbox: Sandbox, perceptual: str = DEFAULT
+) -> tuple[Piece | None, list[Quarantined]]:
     """Read and encode a piece; whatever fails is quarantined and the rest goes on.
 
     Args:
         source: the piece's files; a missing score or alignment quarantines the performances that need it.
         sandbox: the child process that parses the files, which nobody trusts.
+        perceptual: which perceptual features: ``csv``, ``estimate``, ``cnn:CHECKPOINT`` or ``none``.
 
     Returns:
         The piece, or None when no performance is left, and what was quarantined, in the order of the source.
     """
     scores = _Scores(source, sandbox)
-    kept: list[tuple[PerformanceSource, EncodedPerformance, Score]] = []
+    kept: list[tuple[_Encoded, Score]] = []
     quarantined = []
     for performance in source.performances:
         try:
             performed, alignment = _read(source, performance, sandbox)
             score = score_as_aligned(alignment, scores.load)
-            kept.append((performance, encode(score, performed, alignment, performance.performance), score))
+            encoded = encode(score, performed, alignment, performance.performance)
+            features = perceive(perceptual, performance.performance, performed, encoded, score, sandbox)
+            kept.append((_Encoded(performance, encoded, features), score))
         except Exception as error:
             quarantined.append(_quarantine(source, performance, error))
-    majority = _majority_score([score for _, _, score in kept])
-    quarantined += [_quarantine(source, p, _folded_otherwise(p)) for p, _, score in kept if score is not majority]
-    return _stack(source, majority, [(p, e) for p, e, score in kept if score is majority]), quarantined
+    majority = _majority_score([score for _, score in kept])
+    others = [encoded.source for encoded, score in kept if score is not majority]
+    quarantined += [_quarantine(source, other, _folded_otherwise(other)) for other in others]
+    return _stack(source, majority, [encoded for encoded, score in kept if score is majority]), quarantined
 
 
 def read_performance(performance: str, alignment: str | None) -> tuple[Performance, Alignment]:
@@ -213,14 +262,13 @@ def digest_or_empty(path: str | None, *, verify: bool = False) -> str:
         return ""
 
 
-def _stack(
-    source: PieceSource, score: Score | None, kept: Sequence[tuple[PerformanceSource, EncodedPerformance]]
-) -> Piece | None:
+def _stack(source: PieceSource, score: Score | None, kept: Sequence[_Encoded]) -> Piece | None:
     """Performances of one score, each with rows of its own, over the union of the notes they name."""
     if score is None:
         return None
-    rows = np.unique(np.concatenate([encoded.rows for _, encoded in kept]))
-    blocks = [_spread(encoded, rows, score.notes["onset_beat"][rows]) for _, encoded in kept]
+    rows = np.unique(np.concatenate([encoded.codec.rows for encoded in kept]))
+    blocks = [_spread(encoded.codec, rows, score.notes["onset_beat"][rows]) for encoded in kept]
+    features = [encoded.features for encoded in kept]
     codec, keydown, matched, named = (np.stack(block) for block in zip(*blocks, strict=True))
     return Piece(
         source.corpus,
@@ -235,7 +283,11 @@ def _stack(
         matched,
         named,
         keydown,
-        [_performance_row(performance, encoded) for performance, encoded in kept],
+        [_performance_row(encoded) for encoded in kept],
+        np.array([len(heard.times) for heard in features], np.int32),
+        np.concatenate([heard.times for heard in features]),
+        np.concatenate([heard.values for heard in features]),
+        np.concatenate([heard.reference for heard in features]),
     )
 
 
@@ -259,7 +311,8 @@ def _spread(encoded: EncodedPerformance, rows: np.ndarray, onset_beat: np.ndarra
     return filled[:, :5], filled[:, 5], matched, named
 
 
-def _performance_row(source: PerformanceSource, encoded: EncodedPerformance) -> dict[str, Any]:
+def _performance_row(performance: _Encoded) -> dict[str, Any]:
+    source, encoded, features = performance
     return {
         "key": source.key,
         "performer": source.performer,
@@ -269,4 +322,5 @@ def _performance_row(source: PerformanceSource, encoded: EncodedPerformance) -> 
         "unknown_ids": int(encoded.unknown_ids),
         "tempo_outlier": bool(encoded.tempo_outlier),
         "mean_tempo": float(60.0 / encoded.p_codec[encoded.matched, 0].mean(dtype=np.float64)),
+        "perceptual": features.source,
     }

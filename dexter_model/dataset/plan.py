@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
-from dexter_model.dataset.piece import ENCODER, digest_or_empty
+from dexter_model.dataset.perceptual import DEFAULT, encoder, features_csv
+from dexter_model.dataset.piece import digest_or_empty
 from dexter_model.digests import json_digest
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def plan_build(
     sources: Iterable[PieceSource],
     version: DatasetVersion | None,
     *,
+    perceptual: str = DEFAULT,
     retry_quarantined: bool = False,
     verify: bool = False,
 ) -> Plan:
@@ -79,6 +81,7 @@ def plan_build(
     Args:
         sources: every piece that the version to build is to hold.
         version: the current version; None when there is none.
+        perceptual: which perceptual features the version is to hold: ``csv``, ``estimate``, ``cnn:...`` or ``none``.
         retry_quarantined: run pieces with quarantined performances again, whatever the reason was.
         verify: read every file, instead of trusting size and modification time.
     """
@@ -91,7 +94,7 @@ def plan_build(
     runs, unchanged = [], []
     found = {(source.corpus, source.key): source for source in sources}
     for place, source in sorted(found.items()):
-        now = fingerprint(source, verify=verify)
+        now = fingerprint(source, perceptual, verify=verify)
         reason = reason_to_run(now, before.get(place))
         retry = None if reason else reason_to_retry(failed.get(place, set()), retry_quarantined=retry_quarantined)
         if reason:
@@ -104,20 +107,22 @@ def plan_build(
     return Plan(tuple(runs), tuple(unchanged), tuple(sorted(before.keys() - found.keys())))
 
 
-def fingerprint(source: PieceSource, *, verify: bool = False) -> Fingerprint:
+def fingerprint(source: PieceSource, perceptual: str = DEFAULT, *, verify: bool = False) -> Fingerprint:
     """Everything that decides a piece's result, as a JSON value; a missing file has an empty digest."""
     return {
-        "encoder": ENCODER,
+        "encoder": encoder(perceptual),
         "piece": {name: getattr(source, name) for name in ("corpus", "key", "work", "composer", "title")},
         "score": digest_or_empty(source.score, verify=verify),
-        "performances": {performance.key: _performance(performance, verify) for performance in source.performances},
+        "performances": {each.key: _performance(each, perceptual, verify) for each in source.performances},
     }
 
 
-def _performance(source: PerformanceSource, verify: bool) -> Fingerprint:
+def _performance(source: PerformanceSource, perceptual: str, verify: bool) -> Fingerprint:
+    csv = features_csv(source.performance) if perceptual == "csv" else None
     return {
         "performance": digest_or_empty(source.performance, verify=verify),
         "alignment": digest_or_empty(source.alignment, verify=verify),
+        "perceptual": digest_or_empty(csv, verify=verify),
         "described": [source.performer, source.synthetic],
     }
 
@@ -130,7 +135,7 @@ def reason_to_run(now: Fingerprint, before: Fingerprint | None) -> str | None:
         return None
     reasons = []
     if now["encoder"] != before["encoder"]:
-        reasons.append(f"encoder {_encoder(before['encoder'])} became {_encoder(now['encoder'])}")
+        reasons.append(_encoder_changed(before["encoder"], now["encoder"]))
     changed = [name for name, value in now["piece"].items() if before["piece"].get(name) != value]
     reasons += [f"{name} changed" for name in changed]
     if now["score"] != before["score"]:
@@ -142,15 +147,27 @@ def reason_to_run(now: Fingerprint, before: Fingerprint | None) -> str | None:
     return "; ".join([*told, *more])
 
 
-def _encoder(encoder: Fingerprint) -> str:
-    return f"{encoder['name']} {encoder['version']} {encoder['parameters'] or ''}".strip()
+def _encoder_changed(before: Fingerprint, now: Fingerprint) -> str:
+    """Which of an encoder's name, version and parameters changed, in words."""
+    old, new = (_flat(encoder) for encoder in (before, now))
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    return ", ".join(f"{name} {old.get(name, 'unknown')} became {new.get(name, 'unknown')}" for name in changed)
+
+
+def _flat(encoder: Fingerprint) -> dict[str, Any]:
+    return {"encoder": f"{encoder['name']} {encoder['version']}", **encoder["parameters"]}
 
 
 def _performance_reasons(key: str, now: Fingerprint | None, before: Fingerprint | None) -> list[str]:
     if now is None or before is None:
         return [f"performance {key} {'added' if before is None else 'removed'}"]
-    names = {"performance": f"performance {key}", "alignment": f"alignment of {key}"}
-    reasons = [_change(told, before[name], now[name]) for name, told in names.items() if now[name] != before[name]]
+    names = {
+        "performance": f"performance {key}",
+        "alignment": f"alignment of {key}",
+        "perceptual": f"perceptual features of {key}",
+    }
+    files = {told: (before.get(name, ""), now.get(name, "")) for name, told in names.items()}
+    reasons = [_change(told, *digests) for told, digests in files.items() if digests[0] != digests[1]]
     return reasons + ([f"description of {key} changed"] if now["described"] != before["described"] else [])
 
 

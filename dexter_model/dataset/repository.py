@@ -19,7 +19,8 @@ from dexter_model.errors import InputError
 
 MAIN = "main"
 BUILD = "build"
-FORMAT = "dexter-dataset-1"
+FORMAT = "dexter-dataset-2"
+READABLE = ("dexter-dataset-1", FORMAT)  # 1 has no perceptual features
 _INSIDE = "icechunk"  # the repository's folder under the URL
 
 icechunk.set_logs_filter("error")  # it warns about local concurrent commits, which the build's lock rules out

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import zarr
 
-from dexter_model.dataset.packing import unpack
+from dexter_model.dataset.packing import BEFORE, TABLES, unpack
 from dexter_model.dataset.piece import Piece
-from dexter_model.dataset.repository import FORMAT, MAIN, open_repository
+from dexter_model.dataset.repository import MAIN, READABLE, open_repository
 from dexter_model.errors import InputError
 
 _SHARDS_KEPT = 4  # arrays of the shards used last, for pieces asked for one by one
@@ -118,7 +118,9 @@ class DatasetVersion:
         return self._kept[name]
 
     def _table(self, name: str) -> pl.DataFrame:
-        return pl.read_parquet(io.BytesIO(read_array(self._group, f"tables/{name}").tobytes()))
+        table = pl.read_parquet(io.BytesIO(read_array(self._group, f"tables/{name}").tobytes()))
+        later = [column for column in TABLES[name] if column not in table.columns]
+        return table.with_columns(pl.lit(BEFORE.get(column)).alias(column) for column in later)
 
 
 def open_version(url: str, version: str | None = None) -> DatasetVersion:
@@ -145,9 +147,18 @@ def open_version(url: str, version: str | None = None) -> DatasetVersion:
 
 
 def current_version(repository: icechunk.Repository, url: str) -> DatasetVersion | None:
-    """The current version of an open repository; None when nothing was published yet."""
+    """The current version of an open repository; None when nothing was published yet.
+
+    Raises:
+        InputError: it was written in a format of another time (``dataset_format``).
+    """
     group = root_group(repository, MAIN)
-    return DatasetVersion(url, group) if group is not None and group.attrs.get("format") == FORMAT else None
+    if group is None or "format" not in group.attrs:
+        return None
+    if group.attrs["format"] not in READABLE:
+        reason = f"is of the format {group.attrs['format']}, which this version of dexter does not know"
+        raise InputError(url, reason, "Read it with the dexter that wrote it, or build it anew", "dataset_format")
+    return DatasetVersion(url, group)
 
 
 def list_versions(url: str) -> list[str]:

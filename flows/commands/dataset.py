@@ -26,6 +26,14 @@ def build(
     datasets_root: options.DatasetsRoot = None,
     data_root: options.DataRoot = None,
     store: Annotated[str | None, typer.Option(help="The data set: a folder or s3://bucket/prefix.")] = None,
+    perceptual: Annotated[
+        str | None,
+        typer.Option(
+            metavar="csv|estimate|cnn:CHECKPOINT|none",
+            help="Where perceptual features come from; csv falls back to the estimate.",
+            show_default="estimate",
+        ),
+    ] = None,
     workers: options.Workers = None,
     retry_quarantined: Annotated[
         bool | None, typer.Option("--retry-quarantined", help="Try refused ones again.")
@@ -51,6 +59,7 @@ def build(
         "datasets_root": datasets_root,
         "data_root": data_root,
         "store": store,
+        "perceptual": perceptual,
         "workers": workers,
         "retry_quarantined": retry_quarantined,
         "verify": verify,
@@ -67,6 +76,9 @@ def build(
 @app.command()
 def info(url: Url, version: Version = None, as_json: options.Json = False) -> None:
     """Show a data set version: pieces, performances and notes by corpus and split, quarantine, digest."""
+    from collections import Counter
+
+    from dexter_model.dataset.perceptual import told_sources
     from dexter_model.dataset.store import list_versions, open_version
     from flows.commands.tables import print_table
 
@@ -79,6 +91,7 @@ def info(url: Url, version: Version = None, as_json: options.Json = False) -> No
         "pieces": data.catalogue.height,
         "performances": data.performances.height,
         "quarantined": data.quarantine.height,
+        "perceptual": told_sources(Counter(data.performances["perceptual"])),
         "encoder": dict(data.encoder),
     }
     if as_json:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
-from dexter_model.dataset import plan
-from dexter_model.dataset.piece import ENCODER
+from dexter_model.dataset import perceptual
+from dexter_model.dataset.perceptual import encoder, features_csv
 from dexter_model.dataset.plan import Run, cut_shards, fingerprint, plan_build, reason_to_retry, reason_to_run
+from dexter_model.errors import InputError
 from dexter_model.reading.score import READER_VERSION
 
 digests = st.sampled_from(["", "1", "2"])
@@ -52,6 +53,8 @@ def test_the_reason_names_what_changed() -> None:
     assert reason_to_run(before | {"performances": {}}, before) == "performance a.mid removed"
     newer = {"name": "codec", "version": 2, "parameters": {}}
     assert reason_to_run(before | {"encoder": newer}, before) == "encoder codec 1 became codec 2"
+    heard = {"name": "codec", "version": 1, "parameters": {"perceptual": "none"}}
+    assert reason_to_run(before | {"encoder": heard}, before) == "perceptual unknown became none"
 
 
 def test_what_may_pass_is_retried_and_the_rest_on_demand() -> None:
@@ -66,10 +69,36 @@ def test_what_may_pass_is_retried_and_the_rest_on_demand() -> None:
 def test_another_reader_of_scores_encodes_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(piece("a", []))
     assert before["encoder"]["parameters"]["score_reader"] == READER_VERSION
-    monkeypatch.setattr(plan, "ENCODER", ENCODER | {"parameters": {"score_reader": READER_VERSION + 1}})
+    monkeypatch.setattr(perceptual, "READER_VERSION", READER_VERSION + 1)
     reason = reason_to_run(fingerprint(piece("a", [])), before)
-    assert reason is not None
-    assert f"became performance_codec 1 {{'score_reader': {READER_VERSION + 1}}}" in reason
+    assert reason == f"score_reader {READER_VERSION} became {READER_VERSION + 1}"
+
+
+def test_another_source_of_perceptual_features_encodes_anew(tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(b"weights")
+    choices = ("csv", "estimate", "none", f"cnn:{tmp_path / 'net.pt'}")
+    made = [fingerprint(piece("a", []), choice) for choice in choices]
+    assert reason_to_run(made[1], made[2]) == "perceptual none became estimate:symbolic-v1"
+    assert reason_to_run(made[0], made[1]) == "perceptual estimate:symbolic-v1 became csv, else estimate:symbolic-v1"
+    told = reason_to_run(made[3], made[1])
+    (tmp_path / "net.pt").write_bytes(b"other weights, longer")
+    assert told != reason_to_run(fingerprint(piece("a", []), choices[3]), made[1])
+    for choice in ("loud", f"cnn:{tmp_path / 'gone.pt'}"):
+        with pytest.raises(InputError) as refused:
+            encoder(choice)
+        assert refused.value.code == "perceptual_source"
+
+
+def test_the_corpus_own_features_decide_the_result_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "match").mkdir()
+    source = piece("a", [tmp_path / "match" / "x_p01.match"])
+    before = {choice: fingerprint(source, choice) for choice in ("csv", "estimate")}
+    (tmp_path / "cep_features").mkdir()
+    (tmp_path / "cep_features" / "x_p01.csv").write_text("rows")
+    assert reason_to_run(fingerprint(source, "csv"), before["csv"]) == "perceptual features of x_p01.match added"
+    assert reason_to_run(fingerprint(source, "estimate"), before["estimate"]) is None
+    (tmp_path / "match" / "x_p01_cep_features.csv").write_text("others, beside it")
+    assert features_csv(source.performances[0].performance) == str(tmp_path / "match" / "x_p01_cep_features.csv")
 
 
 def piece(key: str, performances: list[Path]) -> PieceSource:

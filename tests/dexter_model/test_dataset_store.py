@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dexter_model.dataset import build as building_module
+from dexter_model.dataset import store
 from dexter_model.dataset.build import Build, building, gathered, shard_name, write_shard
 from dexter_model.dataset.packing import pack
 from dexter_model.dataset.piece import Piece, Quarantined
@@ -31,9 +34,13 @@ def piece(key: str, notes: int = 30, performances: int = 3, seed: int = 0) -> Pi
             "unknown_ids": p,
             "tempo_outlier": False,
             "mean_tempo": 100.5,
+            "perceptual": "estimate:symbolic-v1",
         }
         for p in range(performances)
     ]
+    frames = np.arange(1, performances + 1, dtype=np.int32)
+    heard = rng.normal(size=(2, frames.sum(), 7)).astype(np.float32)
+    heard[:, -1] = np.nan
     return Piece(
         "TEST",
         key,
@@ -48,6 +55,9 @@ def piece(key: str, notes: int = 30, performances: int = 3, seed: int = 0) -> Pi
         rng.random((performances, notes)) > 0.05,
         rng.normal(size=(performances, notes)).astype(np.float32),
         rows,
+        frames,
+        np.concatenate([5.0 * np.arange(count) for count in frames]),
+        *heard,
     )
 
 
@@ -69,7 +79,8 @@ def publish(url: str, shards: list[list[Piece]], quarantined: tuple[Quarantined,
 
 def assert_equal(a: Piece, b: Piece) -> None:
     assert a.digest() == b.digest()
-    for name in ("note_id", "score", "performance", "matched", "named", "keydown_articulation"):
+    blocks = ("note_id", "score", "performance", "matched", "named", "keydown_articulation")
+    for name in (*blocks, "frames", "frame_time", "perceptual", "perceptual_reference"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert a.performances == b.performances
     assert (a.corpus, a.key, a.work, a.composer, a.title) == (b.corpus, b.key, b.work, b.composer, b.title)
@@ -96,6 +107,53 @@ def test_pieces_come_back_as_they_were(url: str) -> None:
         assert_equal(written, read)
     for written in reversed(pieces):
         assert_equal(written, version.piece("TEST", written.key))
+
+
+def test_a_store_of_before_there_were_perceptual_features_is_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = {"frame_time", "perceptual", "perceptual_reference", "score_pitch"}
+    tables = {name: dict(columns) for name, columns in building_module.TABLES.items()}
+    del tables["catalogue"]["frame_start"], tables["performances"]["perceptual"], tables["performances"]["frames"]
+    with monkeypatch.context() as before:
+        before.setattr(building_module, "FORMAT", "dexter-dataset-1")
+        before.setattr(building_module, "TABLES", tables)
+        before.setattr(building_module, "pack", lambda pieces: {k: v for k, v in pack(pieces).items() if k not in later})
+        publish(url, [[piece("a"), piece("b")]])
+    version = open_version(url)
+    assert version.performances["perceptual"].to_list() == ["none"] * 6
+    read = version.piece("TEST", "b")
+    np.testing.assert_array_equal(read.performance, piece("b").performance)
+    assert read.frames.tolist() == [0, 0, 0]
+    assert np.isnan(read.perceptual_notes(delta=True)).all()
+    assert not read.score["pitch"].any()
+    publish(url, [[piece("c")]])
+    assert open_version(url).performances["perceptual"].to_list() == ["estimate:symbolic-v1"] * 3
+
+
+def test_a_store_of_another_time_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as later:
+        later.setattr(building_module, "FORMAT", "dexter-dataset-9")
+        later.setattr(store, "READABLE", ("dexter-dataset-9",))
+        publish(url, [[piece("a")]])
+    for look in (open_version, lambda url: building(url).__enter__()):
+        with pytest.raises(InputError, match="dexter-dataset-9") as told:
+            look(url)
+        assert told.value.code == "dataset_format"
+
+
+def test_a_note_has_the_features_of_its_time(url: str) -> None:
+    """Two performances, one heard at 0, 5 and 10 s, the other not known after 5 s, and both a beat a second."""
+    read = piece("a", notes=12, performances=2)
+    read.score["onset_beat"] = np.arange(12)
+    read.performance[..., 0] = 1.0
+    read.performance[..., 2] = 0.0
+    heard = np.arange(6, dtype=np.float32)[:, None].repeat(7, axis=1)
+    heard[5] = np.nan
+    arrays = {"frames": np.array([3, 3]), "frame_time": np.array([0.0, 5.0, 10.0] * 2), "perceptual": heard}
+    piece_heard = dataclasses.replace(read, matched=np.ones((2, 12), bool), **arrays, perceptual_reference=heard - 2)
+    notes = piece_heard.perceptual_notes(delta=False)
+    np.testing.assert_allclose(notes[0, :, 3], np.minimum(np.arange(12) / 5, 2), atol=1e-6)
+    np.testing.assert_allclose(notes[1, :, 6], 3 + np.minimum(np.arange(12) / 5, 1), atol=1e-6)
+    np.testing.assert_allclose(piece_heard.perceptual_notes(delta=True), 2.0)
 
 
 def test_splits_part_the_pieces_by_work(url: str) -> None:

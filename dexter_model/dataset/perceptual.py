@@ -1,0 +1,105 @@
+"""Which perceptual features a build stores: the choice, how it decides results, and the features of one performance.
+
+``csv`` takes the file that the corpus has beside a performance and the estimate where there is none. The two are on
+different scales, so every performance records its source, and builds and listings tell when a version holds several.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dexter_model.codec.performance_codec import EncodedPerformance
+from dexter_model.digests import file_digest
+from dexter_model.errors import InputError
+from dexter_model.notes import Performance, Score
+from dexter_model.perceptual.codec import compute
+from dexter_model.perceptual.estimate import SOURCE as ESTIMATE
+from dexter_model.perceptual.features import PerceptualFeatures
+from dexter_model.reading.sandbox import Sandbox
+from dexter_model.reading.score import READER_VERSION
+
+CHOICES = r"csv|estimate|none|cnn:.+"
+DEFAULT = "estimate"
+
+
+def encoder(choice: str) -> dict[str, Any]:
+    """What decides a piece's result beside its files: name, version and parameters of what encodes it.
+
+    The version is raised when the codec or a reader of performances or alignments gives other results; the reader of
+    scores and the estimator of perceptual features count their own.
+
+    Args:
+        choice: ``csv``, ``estimate``, ``none`` or ``cnn:CHECKPOINT``.
+
+    Raises:
+        InputError: it is none of these (``perceptual_source``), or the checkpoint cannot be read.
+    """
+    parameters = {"score_reader": READER_VERSION, "perceptual": _source(choice)}
+    return {"name": "performance_codec", "version": 2, "parameters": parameters}
+
+
+def _source(choice: str) -> str:
+    if not re.fullmatch(CHOICES, choice):
+        remedy = "Give csv, estimate, cnn:CHECKPOINT or none"
+        raise InputError(choice, "is no source of perceptual features", remedy, "perceptual_source")
+    name, _, checkpoint = choice.partition(":")
+    if name != "cnn":
+        return {"csv": f"csv, else {ESTIMATE}", "estimate": ESTIMATE, "none": "none"}[name]
+    try:
+        return f"cnn:{file_digest(checkpoint)[:12]}"
+    except OSError as error:
+        remedy = "Name the checkpoint's file, or choose --perceptual estimate"
+        raise InputError(checkpoint, str(error.strerror), remedy, "perceptual_source") from None
+
+
+def features_csv(performance: str) -> str | None:
+    """The perceptual features that a corpus has of a performance file.
+
+    ``<performance>_cep_features.csv`` beside it, or ``<performance>.csv`` in the folder ``cep_features`` beside its
+    folder, as Vienna 4x22 has them.
+    """
+    path = Path(performance)
+    places = (path.with_name(f"{path.stem}_cep_features.csv"), path.parent.parent / "cep_features" / f"{path.stem}.csv")
+    return next((str(place) for place in places if place.is_file()), None)
+
+
+def perceive(
+    choice: str, path: str, performance: Performance, encoded: EncodedPerformance, score: Score, sandbox: Sandbox
+) -> PerceptualFeatures:
+    """The perceptual features of a performance as ``choice`` has them, on the clock of ``decode``.
+
+    Files, and estimates, whose size the times in a file decide, are made in the sandbox; networks do not fit in there.
+
+    Args:
+        choice: as for ``encoder``.
+        path: the performance's file.
+        performance: its notes.
+        encoded: its codec.
+        score: the score that the codec's rows count in.
+        sandbox: the child process.
+
+    Raises:
+        InputError: the CSV file that is there cannot be read, or the checkpoint.
+    """
+    if choice.startswith("cnn:"):
+        return compute(choice, performance, encoded, score)
+    csv = features_csv(path) if choice == "csv" else None
+    kind = "estimate" if choice == "csv" and csv is None else choice
+    return sandbox.call(_perceive, csv or path, kind, performance, encoded, score)
+
+
+def _perceive(
+    path: str, kind: str, performance: Performance, encoded: EncodedPerformance, score: Score
+) -> PerceptualFeatures:
+    """``compute`` with the file that errors name in front."""
+    return compute(kind, performance, encoded, score, path)
+
+
+def told_sources(count: Mapping[str, int]) -> str:
+    """How many performances have features from which source, in words, with a warning when scales would mix."""
+    told = ", ".join(f"{number} {source}" for source, number in count.items()) or "no performance"
+    mixed = len(count.keys() - {"none"}) > 1
+    return told + (" (several sources: their scales differ, do not train on them together)" if mixed else "")
