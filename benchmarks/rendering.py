@@ -4,7 +4,8 @@ The first Bach scores that ship with music21, parsed afresh in the sandbox as un
 process; ``--workers`` adds a whole job over Ray actors (scores read from the cache, Ray's start apart). Wall seconds,
 and CPU seconds of this process alone, which a busy machine disturbs less.
 
-    python benchmarks/rendering.py [--scores 40] [--checkpoint DIR] [--steps 20] [--workers 2] [--json FILE]
+    python benchmarks/rendering.py [--scores 40] [--checkpoint DIR] [--steps 20] [--sampler ddim]
+        [--workers 2] [--json FILE]
 """
 
 from __future__ import annotations
@@ -25,19 +26,10 @@ from typing import Any
 import torch
 
 from dexter_model.digests import code_version
-from dexter_model.expression.plan import plan_batches, score_digest
-from dexter_model.expression.rendering import (
-    OVERLAP,
-    SEED,
-    STEPS,
-    Collector,
-    Render,
-    cut_batch,
-    default_checkpoint,
-    perform,
-)
+from dexter_model.expression.plan import SAMPLERS, Render, Sampling, plan_batches, score_digest
+from dexter_model.expression.rendering import default_checkpoint, perform
 from dexter_model.expression.renders import RendersFolder
-from dexter_model.expression.sampler import WindowSampler
+from dexter_model.expression.sampler import PieceSampler
 from dexter_model.expression.score_files import ScoreReader
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import load_checkpoint
@@ -75,27 +67,27 @@ def read(paths: list[str], seconds: Seconds) -> list[Score]:
     return [outcome for outcome in outcomes if isinstance(outcome, Score)]
 
 
-def render_here(scores: list[Score], checkpoint: Path, steps: int, out: Path, seconds: Seconds) -> None:
+def render_here(scores: list[Score], checkpoint: Path, sampling: Sampling, out: Path, seconds: Seconds) -> None:
     """Render in this process, in the stages of ``tasks.render``."""
     with timed(seconds, "loading the model"):
-        sampler = WindowSampler(load_checkpoint(checkpoint), steps)
-    renders = [Render(score, score_digest(score), 0) for score in scores]
-    collector = Collector({index: len(score.notes) for index, score in enumerate(scores)}, sampler.window)
+        sampler = PieceSampler(load_checkpoint(checkpoint), sampling)
+    renders = [Render(score, score_digest(score)) for score in scores]
     folder = RendersFolder(out)
     folder.begin()
-    for windows in plan_batches([len(score.notes) for score in scores], sampler.window, OVERLAP):
+    for batch in plan_batches([len(score.notes) for score in scores], sampler.config.denoiser.window):
         with timed(seconds, "denoising"):
-            codec_BN5 = sampler.run(cut_batch(windows, renders, sampler.window, SEED))
+            codecs = sampler.run([renders[index] for index in batch])
         with timed(seconds, "decoding and writing"):
-            for index, joined in collector.add(windows, codec_BN5):
-                folder.add({"name": str(index)}, *perform(scores[index], joined))
+            for index, codec in zip(batch, codecs, strict=True):
+                folder.add({"name": str(index)}, *perform(scores[index], codec))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scores", type=int, default=40)
     parser.add_argument("--checkpoint", type=Path, default=default_checkpoint())
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=Sampling.steps)
+    parser.add_argument("--sampler", choices=SAMPLERS, default=Sampling.sampler)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -104,17 +96,20 @@ def main() -> None:
         os.environ["DEXTER_CACHE_DIR"] = f"{scratch}/cache"
         paths = bach_scores(arguments.scores + 1)
         scores = read(paths, seconds)
-        render_here(scores, arguments.checkpoint, arguments.steps, Path(scratch) / "here", seconds)
+        sampling = Sampling(arguments.steps, sampler=arguments.sampler)
+        render_here(scores, arguments.checkpoint, sampling, Path(scratch) / "here", seconds)
         if arguments.workers:
             with timed(seconds, "starting Ray"):
                 ray_session(arguments.workers)
-            settings = RenderSettings(arguments.checkpoint, arguments.steps, workers=arguments.workers)
+            settings = RenderSettings(
+                arguments.steps, sampler=arguments.sampler, checkpoint=arguments.checkpoint, workers=arguments.workers
+            )
             with timed(seconds, f"whole job over {arguments.workers} actors, parsing excluded"):
                 render_scores(paths[:-1], Path(scratch) / "actors", settings)
     notes = sum(len(score.notes) for score in scores)
     where = {"cpu": platform.processor() or platform.machine(), "cpus": cpus(), "cuda": torch.cuda.is_available()}
     today = datetime.date.today().isoformat()
-    about: dict[str, Any] = {"code": code_version(), "date": today, "steps": arguments.steps, **where}
+    about: dict[str, Any] = {"code": code_version(), "date": today, **sampling.told(), **where}
     result = about | {"scores": len(scores), "notes": notes, "seconds": seconds, "load": os.getloadavg()[0]}
     print(json.dumps(about))
     print(f"{len(scores)} scores, {notes:,} notes, load {os.getloadavg()[0]:.1f}")

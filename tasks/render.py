@@ -1,12 +1,11 @@
-"""Scores in, performances out: read and checked first, planned, denoised over warm workers, joined, decoded, written.
+"""Scores in, performances out: read and checked first, planned, sampled over warm workers, decoded, written.
 
-A few scores are rendered in this process; more are spread over Ray actors, reading and denoising alike. What comes out
+A few scores are rendered in this process; more are spread over Ray actors, reading and sampling alike. What comes out
 does not depend on that (``expression.sampler``), nor on how often the job was interrupted (``expression.renders``).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,20 +16,8 @@ from typing import TYPE_CHECKING, Any
 from dexter_model.digests import json_digest
 from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
-from dexter_model.expression.plan import BATCH_SIZE, Window, plan_batches, score_digest
-from dexter_model.expression.rendering import (
-    GUIDANCE,
-    OVERLAP,
-    RENDERER,
-    SEED,
-    STEPS,
-    Collector,
-    Render,
-    WindowBatch,
-    cut_batch,
-    default_checkpoint,
-    perform,
-)
+from dexter_model.expression.plan import BATCH_SIZE, SEED, Render, Sampling, plan_batches, score_digest
+from dexter_model.expression.rendering import RENDERER, default_checkpoint, perform
 from dexter_model.expression.renders import FORMAT, RendersFolder
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
@@ -41,7 +28,7 @@ from tasks.progress import track
 
 if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
-    from dexter_model.expression.sampler import WindowSampler
+    from dexter_model.expression.sampler import PieceSampler
 
 FEW_SCORES = 24  # up to here starting Ray takes longer than it saves
 
@@ -57,26 +44,23 @@ class RenderResult:
 
 
 @dataclass(frozen=True)
-class RenderSettings:
+class RenderSettings(Sampling):
     """How to render. ``checkpoint`` None is the model that ships with the code, ``workers`` None is as it takes.
 
     ``batch_size`` is the number of windows a worker gets at a time; results do not depend on it.
     """
 
     checkpoint: str | Path | None = None
-    steps: int = STEPS
-    guidance: float = GUIDANCE
     samples: int = 1
     seed: int = SEED
     workers: int | None = None
     batch_size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
-        for name in ("steps", "samples", "batch_size"):
+        super().__post_init__()
+        for name in ("samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')}", "is less than 1", "Give 1 or more", "option_invalid")
-        if not math.isfinite(self.guidance):
-            raise InputError("--guidance", "is not a number", "Give a number, such as 1.2", "option_invalid")
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,18 +167,18 @@ def _render(
     folder = RendersFolder(out)
     renders, rows = _renders(sources, settings, checkpoint)
     done = {index: kept for index, row in enumerate(rows) if (kept := folder.kept(row))}
-    wanted = {index: len(render.score.notes) for index, render in enumerate(renders) if index not in done}
+    wanted = [index for index in range(len(renders)) if index not in done]
     made = 0
     if wanted:
         folder.begin()
-        for index, outcome in _denoised(renders, wanted, length, checkpoint.path, settings):
+        for index, outcome in _sampled(renders, wanted, length, checkpoint.path, settings):
             if isinstance(outcome, WorkerDied):
                 path = rows[index]["score"] or rows[index]["name"]
                 quarantined.append({"path": path, "code": "worker_died", "reason": outcome.reason})
             else:
                 done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
                 made += 1
-    about = {name: getattr(settings, name) for name in ("steps", "guidance", "seed")}
+    about = {**settings.told(), "seed": settings.seed}
     label = {"label": checkpoint.label, "digest": checkpoint.digest}
     entries = [done[index] for index in sorted(done)]
     folder.finish({"checkpoint": label, **about}, entries, quarantined)
@@ -219,48 +203,31 @@ def _renders(
         digest = score_digest(source.score)
         where = {"score": source.file, "corpus": source.corpus, "piece": source.piece}
         for sample in range(settings.samples):
-            how = [settings.steps, settings.guidance, settings.seed, sample]
-            made_from = [FORMAT, RENDERER, digest, checkpoint.digest, *how]
+            made_from = [FORMAT, RENDERER, digest, checkpoint.digest, settings.told(), settings.seed, sample]
             names.append(f"{source.name}_sample{sample}" if sample else source.name)
             rows.append({"key": json_digest(made_from), **where, "sample": sample})
-            renders.append(Render(source.score, digest, sample))
+            renders.append(Render(source.score, digest, settings.seed, sample))
     return renders, [{"name": name, **row} for name, row in zip(distinct_names(names), rows, strict=True)]
 
 
-def _denoised(
-    renders: list[Render], wanted: dict[int, int], length: int, checkpoint: Path, settings: RenderSettings
+def _sampled(
+    renders: list[Render], wanted: list[int], length: int, checkpoint: Path, settings: RenderSettings
 ) -> Iterator[tuple[int, Any]]:
-    """Joined codecs (n, 5) of the wanted renders, or the death of the worker that had them, as they are ready."""
-    plan = plan_batches([len(render.score.notes) for render in renders], length, OVERLAP, settings.batch_size)
-    batches = _Batches([b for b in plan if any(w.render in wanted for w in b)], renders, length, settings.seed)
-    collector = Collector(wanted, length)
-    make_sampler = partial(_sampler, checkpoint.absolute(), settings.steps, settings.guidance)
-    sampling = fan_out(make_sampler, batches, workers=_workers(settings, len(wanted)), gpus=True)
-    for index, outcome in track(sampling, len(batches), "Rendering"):
-        if isinstance(outcome, WorkerDied):
-            yield from ((render, outcome) for render in collector.give_up(batches.windows[index]))
-        else:
-            yield from collector.add(batches.windows[index], outcome)
+    """Codecs (n, 5) of the wanted renders, or the death of the worker that had them, as they are ready."""
+    plan = plan_batches([len(renders[index].score.notes) for index in wanted], length, settings.batch_size)
+    batches = [[wanted[k] for k in batch] for batch in plan]
+    jobs = [[renders[index] for index in batch] for batch in batches]
+    make_sampler = partial(_sampler, checkpoint.absolute(), settings)
+    sampling = fan_out(make_sampler, jobs, workers=_workers(settings, len(wanted)), gpus=True)
+    for job, outcome in track(sampling, len(jobs), "Rendering"):
+        codecs = [outcome] * len(batches[job]) if isinstance(outcome, WorkerDied) else outcome
+        yield from zip(batches[job], codecs, strict=True)
 
 
-class _Batches(Sequence[WindowBatch]):
-    """Planned batches, cut when a worker is ready for them: a job of any size takes the memory of a few."""
+def _sampler(checkpoint: Path, sampling: Sampling) -> PieceSampler:
+    from dexter_model.expression.sampler import PieceSampler  # torch: where the work is, after input was checked
 
-    def __init__(self, windows: list[tuple[Window, ...]], renders: list[Render], length: int, seed: int) -> None:
-        self.windows = windows
-        self._cut = partial(cut_batch, renders=renders, length=length, seed=seed)
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._cut(self.windows[index])
-
-
-def _sampler(checkpoint: Path, steps: int, guidance: float) -> WindowSampler:
-    from dexter_model.expression.sampler import WindowSampler  # torch: where the work is, after input was checked
-
-    return WindowSampler(load_checkpoint(checkpoint), steps, guidance)
+    return PieceSampler(load_checkpoint(checkpoint), sampling)
 
 
 def _workers(settings: RenderSettings, scores: int) -> int | None:

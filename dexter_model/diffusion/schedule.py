@@ -10,13 +10,9 @@ spread over the item's own dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-# What a denoiser's output means. ex_0 differs from epsilon in the loss alone, which is then taken on the implied x_0.
-Target = Literal["epsilon", "x_0", "ex_0", "v"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +83,21 @@ def x0_from_v(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
     return alpha_bar.sqrt() * x_t - (1.0 - alpha_bar).sqrt() * v
 
 
-def clean_sample(x_t: Tensor, predicted: Tensor, alpha_bar: Tensor, target: Target) -> Tensor:
+def clean_sample(x_t: Tensor, predicted: Tensor, alpha_bar: Tensor, target: str) -> Tensor:
     """The clean sample x_0 that a denoiser's output implies.
 
     Args:
         x_t: (B, ...) what the denoiser saw.
         predicted: (B, ...) its output.
         alpha_bar: (B,) or scalar, of x_t.
-        target: what the output means.
+        target: what the output means: the noise (``epsilon``; ``ex_0``, which differs in the loss alone), ``x_0``
+            or ``v``.
     """
     if target == "x_0":
         return predicted
-    return (x0_from_v if target == "v" else x0_from_noise)(x_t, predicted, alpha_bar)
+    return {"epsilon": x0_from_noise, "ex_0": x0_from_noise, "v": x0_from_v}[target](x_t, predicted, alpha_bar)
+
+
+def log_snr(alpha_bar: Tensor) -> Tensor:
+    """log(alpha_bar / (1 - alpha_bar)), twice the lambda of DPM-Solver; infinite at the clean sample."""
+    return alpha_bar.log() - (1.0 - alpha_bar).log()

@@ -2,14 +2,15 @@
 
 A step returns mean and standard deviation instead of a draw: rule guidance shifts the mean, windows denoised together
 average it, and whoever draws brings noise of their own (a seed an item, so that batching changes nothing). ``x_s`` may
-lie any number of schedule steps before ``x_t``; ``alpha_bar_s = 1`` is the clean sample.
+lie any number of schedule steps before ``x_t``; ``alpha_bar_s = 1`` is the clean sample, where every step lands on
+``x0`` itself.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from dexter_model.diffusion.schedule import noise_from_x0, per_item
+from dexter_model.diffusion.schedule import log_snr, noise_from_x0, per_item
 
 
 def ddim_step(
@@ -43,6 +44,30 @@ def ddpm_step(x_t: Tensor, x0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor)
     alpha = now / then
     mean = (then.sqrt() * (1.0 - alpha) * x0 + alpha.sqrt() * (1.0 - then) * x_t) / (1.0 - now)
     return mean, _posterior_variance(now, then).sqrt()
+
+
+def dpm_solver_step(
+    x_t: Tensor, x0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor, last: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2): the clean sample goes on as it changed over the step before.
+
+    Of second order in the step of lambda = log(alpha / sigma), at one evaluation a step. Without a step before, and
+    where the step ends at the clean sample (lambda is infinite), it is of first order, which is DDIM at ``eta`` 0.
+
+    Args:
+        x_t, x0, alpha_bar_t, alpha_bar_s: as for ``ddim_step``.
+        last: x0 and alpha_bar of the step before this one.
+
+    Returns:
+        Mean (B, ...) of x_s, and its standard deviation, 0.
+    """
+    if last is not None:
+        x0_before, alpha_bar_before = last
+        now, then, before = (log_snr(each) / 2 for each in (alpha_bar_t, alpha_bar_s, alpha_bar_before))
+        ratio = ((then - now) / (now - before)).nan_to_num(posinf=0.0)
+        x0 = x0 + per_item(ratio / 2, x0) * (x0 - x0_before)
+    # sigma_s / sigma_t x_t + (alpha_s - sigma_s / sigma_t alpha_t) x0, the exact solution for a constant x0
+    return ddim_step(x_t, x0, alpha_bar_t, alpha_bar_s)
 
 
 def _posterior_variance(alpha_bar_t: Tensor, alpha_bar_s: Tensor) -> Tensor:

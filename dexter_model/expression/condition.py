@@ -77,7 +77,7 @@ class NullCondition(nn.Module):
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
-        null_R = torch.full((condition_rows(config),), PERCEPTUAL_NULL)
+        null_R = torch.full((condition_rows(config),), PERCEPTUAL_NULL, device="cpu")  # no checkpoint holds constants
         null_R[: score_row_count(config.condition)] = SCORE_NULL
         if config.null == "trainable":
             self.rows = nn.Parameter(null_R)

@@ -1,31 +1,74 @@
-"""The plan of a rendering job: which window of which render goes into which batch, and from which noise it starts.
+"""The plan of a rendering job: what decides each performance, and which performances a worker makes together.
 
-Everything random or dependent on company is fixed here, before anything runs. Batches are cut over all renders of the
-job in their order, whether or not some are made already, so that a resumed job samples what the undisturbed one would
-have sampled, in the same batches. Noise belongs to a render, not to a batch: it is drawn once for the whole piece and
-windows see slices of it, which also makes neighbouring windows agree where they overlap.
+Everything random is fixed here, before anything runs, and belongs to a render: its noise is drawn for the whole piece,
+a stream for every step, from a seed of its own. Batches are whole renders, so each comes back finished.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from dexter_model.diffusion.joining import window_starts
 from dexter_model.digests import array_digest
+from dexter_model.errors import InputError
 from dexter_model.notes import CODEC_COLUMNS, Score
 
+Sampler = Literal["ddim", "ddpm", "dpm-solver++"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 BATCH_SIZE = 16  # windows: enough to keep a worker's cores busy, few enough to spread a small job over workers
+SEED = 13
 
 
-class Window(NamedTuple):
-    """One window of a render: ``render`` counts the job's renders, ``start`` is the window's first note."""
+@dataclass(frozen=True)
+class Sampling:
+    """How performances are sampled: what the renders of a job share.
 
-    render: int
-    start: int
+    Raises:
+        InputError: a value that makes no sense (``option_invalid``).
+    """
+
+    steps: int = 20  # evaluations of the denoiser
+    guidance: float = 1.2  # weight of classifier-free guidance; 1 is none
+    sampler: Sampler = "ddim"
+    eta: float = 0.0  # of DDIM: share of DDPM's noise
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "steps", "is less than 1", "Give 1 or more")
+        _require(self.sampler in SAMPLERS, "sampler", "is not known", f"Take one of {', '.join(SAMPLERS)}")
+        _require(math.isfinite(self.guidance), "guidance", "is not a number", "Give a number, such as 1.2")
+        _require(0.0 <= self.eta <= 1.0, "eta", "is not between 0 and 1", "Give a number between them")
+        _require(not self.eta or self.sampler == "ddim", "eta", "is DDIM's alone", "Leave it out, or take ddim")
+
+    def told(self) -> dict[str, Any]:
+        """The settings, as ``renders.json`` tells them."""
+        return {each.name: getattr(self, each.name) for each in fields(Sampling)}
+
+
+@dataclass(frozen=True, eq=False)
+class Render:
+    """One performance to make: a score of n notes, its digest, the job's seed, and which sample of it."""
+
+    score: Score
+    digest: str
+    seed: int = SEED
+    sample: int = 0
+
+    def noise(self, step: int = 0) -> np.ndarray:
+        """(n, 5) float32 standard normal noise: 0 is where sampling starts, k what the k-th step draws."""
+        own_seed = hashlib.sha256(f"{self.seed}:{self.digest}:{self.sample}".encode()).digest()
+        philox = np.random.Philox(key=int.from_bytes(own_seed[:16], "little"), counter=[0, 0, 0, step])
+        shape = len(self.score.notes), len(CODEC_COLUMNS)
+        return np.random.Generator(philox).standard_normal(shape, dtype=np.float32)
+
+
+def window_overlap(length: int) -> int:
+    """Notes that neighbouring windows of N = ``length`` notes share at least."""
+    return length // 20
 
 
 def score_digest(score: Score) -> str:
@@ -33,36 +76,29 @@ def score_digest(score: Score) -> str:
     return array_digest(np.array(score.note_id.tolist()), score.notes)
 
 
-def render_noise(seed: int, digest: str, sample: int, notes: int) -> np.ndarray:
-    """Standard normal noise of one render, from a seed of its own.
-
-    Args:
-        seed: the job's seed.
-        digest: the score's digest.
-        sample: which of the samples of this score.
-        notes: rows to draw; more rows begin with the same values.
-
-    Returns:
-        (notes, 5) float32.
-    """
-    own_seed = hashlib.sha256(f"{seed}:{digest}:{sample}".encode()).digest()
-    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(own_seed[:16], "little")))
-    return generator.standard_normal((notes, len(CODEC_COLUMNS)), dtype=np.float32)
-
-
-def plan_batches(
-    notes: Sequence[int], length: int, overlap: int, batch_size: int = BATCH_SIZE
-) -> list[tuple[Window, ...]]:
-    """Cut all windows of all renders into batches.
+def plan_batches(notes: Sequence[int], length: int, batch_size: int = BATCH_SIZE) -> list[list[int]]:
+    """Pack renders into batches, in order.
 
     Args:
         notes: notes of each render.
         length: N, notes of a window.
-        overlap: notes that neighbouring windows share at least.
-        batch_size: windows of a batch.
+        batch_size: windows of a batch, their overlap not counted; a render that has more is a batch of its own.
 
     Returns:
-        The batches; the last one has what is left.
+        Indices of the renders of each batch.
     """
-    windows = [Window(k, int(start)) for k, n in enumerate(notes) for start in window_starts(n, length, overlap)]
-    return [tuple(windows[first : first + batch_size]) for first in range(0, len(windows), batch_size)]
+    batches: list[list[int]] = []
+    room = 0
+    for index, count in enumerate(notes):
+        windows = -(-count // length)
+        if windows > room:
+            batches.append([])
+            room = batch_size
+        batches[-1].append(index)
+        room -= windows
+    return batches
+
+
+def _require(holds: bool, option: str, reason: str, remedy: str) -> None:
+    if not holds:
+        raise InputError(f"--{option}", reason, remedy, "option_invalid")

@@ -1,77 +1,110 @@
-"""A model kept warm, and batches of windows denoised with it to the same bits wherever that happens.
+"""A model kept warm, and pieces denoised with it to the same bits wherever that happens.
+
+A piece is sampled as a whole: at every step windows are cut from it, the network tells the clean codec of each, these
+are joined, and the step is taken on the piece (``diffusion.joining``).
 
 The last bits of a convolution depend on the shape of its input and on the number of threads, and guided sampling
 magnifies them (to 1e-3 of a standard deviation with an untrained network). So the network always sees the same number
-of windows, in one thread: a batch is cut into slices, the last one filled up with copies, and cores are put to use by
-working on several slices at a time, which is no slower. Whatever the batch size, the cores and the workers, a window
-comes out with the same bits on machines of a kind. CPU and GPU differ in the last bits only, as a GPU multiplies in
-whole float32 here, not in TF32.
+of windows, in one thread: the windows of a batch are cut into slices, the last one filled up with copies, and cores are
+put to use by working on several slices at a time, which is no slower. Whatever the batch size, the cores and the
+workers, a piece comes out with the same bits on machines of a kind. CPU and GPU differ in the last bits only, as a GPU
+multiplies in whole float32 here, not in TF32.
 
-Shapes: B windows of a batch, N notes of a window, R condition rows.
+Shapes: M notes of all pieces of a batch, n of one of them, W windows, N notes of a window, R condition rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from dexter_model.diffusion.schedule import linear_schedule
+from dexter_model.diffusion.joining import Collage
+from dexter_model.diffusion.sampling import OnStep, sample
+from dexter_model.diffusion.schedule import sampling_times
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
-from dexter_model.expression.rendering import GUIDANCE, STEPS, WindowBatch
-from dexter_model.expression.sampling import load_denoiser, sample_windows
+from dexter_model.expression.loss import noise_schedule
+from dexter_model.expression.plan import Render, Sampling, window_overlap
+from dexter_model.expression.sampling import clean_windows, load_denoiser
 from dexter_model.training.checkpoint import Checkpoint
 
 SLICE_ON_CPU, SLICE_ON_GPU = 2, 32  # windows the network sees at a time; more are not faster on a CPU
 
 
-class WindowSampler:
-    """Holds the denoiser of a checkpoint, on the GPU if there is one, and denoises batches with it."""
+class PieceSampler:
+    """Holds the denoiser of a checkpoint, on the GPU if there is one, and samples pieces with it."""
 
-    def __init__(self, checkpoint: Checkpoint, steps: int = STEPS, guidance: float = GUIDANCE) -> None:
+    def __init__(self, checkpoint: Checkpoint, sampling: Sampling | None = None) -> None:
         """Raises ``InputError`` (``checkpoint_unreadable``) when the weights do not fit the checkpoint's settings."""
-        model, config, self.statistics = load_denoiser(checkpoint)
-        self.path, self.condition, self.window = checkpoint.path, config.denoiser.condition, config.denoiser.window
-        self.steps, self.guidance = steps, guidance
+        model, self.config, self.statistics = load_denoiser(checkpoint)
+        self.path, self.sampling = checkpoint.path, sampling or Sampling()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device)
+        self.schedule = noise_schedule(self.config.diffusion)
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        diffusion = config.diffusion
-        schedule = linear_schedule(diffusion.steps, diffusion.beta_start, diffusion.beta_end)
-        self.schedule = schedule.to(self.device)
 
-    def run(self, batch: WindowBatch) -> np.ndarray:
-        """Denoise a batch.
+    @torch.inference_mode()
+    def run(self, renders: Sequence[Render], on_step: OnStep | None = None) -> list[np.ndarray]:
+        """Sample a batch of renders.
+
+        Args:
+            renders: what to make.
+            on_step: called with t, x_t and the implied x_0, both (M, 5), at every evaluation.
 
         Returns:
-            (B, N, 5) float32 in codec units; padding holds the means.
+            The codec of each, (n, 5) float32.
 
         Raises:
             InputError: the model gives something else than numbers (``checkpoint_unusable``).
         """
-        windows = len(batch.mask_BN)
-        size, threads = (SLICE_ON_CPU, torch.get_num_threads()) if self.device.type == "cpu" else (SLICE_ON_GPU, 1)
-        slices = [np.arange(first, first + size).clip(max=windows - 1) for first in range(0, windows, size)]
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            codec_BN5 = np.concatenate(list(pool.map(lambda rows: self._denoise(batch, rows), slices)))[:windows]
-        if not np.isfinite(codec_BN5).all():
+        notes, window = [len(render.score.notes) for render in renders], self.config.denoiser.window
+        collage = Collage.of(notes, window, window_overlap(window)).to(self.device)
+        condition_WNR = self._condition(renders, collage)
+
+        def draw(step: int) -> Tensor:
+            return torch.from_numpy(np.concatenate([render.noise(step) for render in renders])).to(self.device)
+
+        times = sampling_times(len(self.schedule), self.sampling.steps)
+        how: dict[str, Any] = {"sampler": self.sampling.sampler, "eta": self.sampling.eta, "on_step": on_step}
+        with self._evaluation(condition_WNR) as evaluate:
+            z_M5 = sample(
+                lambda x_M5, t: collage.join(evaluate(collage.cut(x_M5), t)),
+                draw(0),
+                self.schedule,
+                times,
+                draw=draw,
+                **how,
+            )
+        if not z_M5.isfinite().all():
             reason = "its model gives values that are not numbers"
             raise InputError(self.path, reason, "Train it again, with a smaller learning rate", "checkpoint_unusable")
-        return codec_BN5
+        return [self.statistics.restore(z_n5).cpu().numpy() for z_n5 in z_M5.split(notes)]
 
-    def _denoise(self, batch: WindowBatch, rows: np.ndarray) -> np.ndarray:
-        tables = np.stack([score_table(notes, self.condition) for notes in batch.notes_BN[rows]])
-        arrays = (tables, batch.mask_BN[rows], batch.noise_BN5[rows])
-        table_BNR, mask_BN, noise_BN5 = (torch.from_numpy(array).to(self.device) for array in arrays)
-        z_BN5 = sample_windows(
-            self.model,
-            score_condition(table_BNR, mask_BN),
-            mask_BN,
-            noise_BN5,
-            schedule=self.schedule,
-            steps=self.steps,
-            guidance=self.guidance,
-        )
-        return self.statistics.restore(z_BN5).cpu().numpy()
+    def _condition(self, renders: Sequence[Render], collage: Collage) -> Tensor:
+        """(W, N, R): score rows of the windows."""
+        condition = self.config.denoiser.condition
+        table_MS = torch.from_numpy(np.concatenate([score_table(r.score.notes, condition) for r in renders]))
+        return score_condition(collage.cut(table_MS.to(self.device)), collage.mask_WN, condition)
+
+    @contextmanager
+    def _evaluation(self, condition_WNR: Tensor) -> Iterator[Callable[[Tensor, int], Tensor]]:
+        """A function of x_t and t to x_0, (W, N, 5), that shows the network slices of one size."""
+        windows = len(condition_WNR)
+        size, threads = (SLICE_ON_CPU, torch.get_num_threads()) if self.device.type == "cpu" else (SLICE_ON_GPU, 1)
+        slices = [torch.arange(first, first + size).clamp_max(windows - 1) for first in range(0, windows, size)]
+        conditions = [condition_WNR[rows] for rows in slices]
+
+        def evaluate(x_WN5: Tensor, t: int) -> Tensor:
+            def clean(rows: Tensor, condition: Tensor) -> Tensor:
+                return clean_windows(self.model, x_WN5[rows], t, condition, self.schedule, self.sampling.guidance)
+
+            return torch.cat(list(pool.map(clean, slices, conditions)))[:windows]
+
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield evaluate

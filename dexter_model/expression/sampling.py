@@ -1,20 +1,19 @@
-"""From noise to codecs: the sampling loop that rendering calls, and the denoiser a checkpoint holds.
-
-Deterministic given the noise (DDIM, eta 0), so whoever draws the noise decides what is reproducible.
+"""From noise to codecs of windows, and the denoiser a checkpoint holds.
 
 Shapes: B windows, N notes, R condition rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dexter_model.diffusion.guidance import guided
-from dexter_model.diffusion.schedule import NoiseSchedule, sampling_times, x0_from_noise
-from dexter_model.diffusion.steps import ddim_step
+from dexter_model.diffusion.sampling import OnStep, sample
+from dexter_model.diffusion.schedule import NoiseSchedule, clean_sample, sampling_times
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import drop_condition
 from dexter_model.expression.config import ExpressionConfig
@@ -33,34 +32,55 @@ def sample_windows(
     schedule: NoiseSchedule,
     steps: int,
     guidance: float,
+    sampler: str = "ddim",
+    eta: float = 0.0,
+    draw: Callable[[int], Tensor] | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
-    """Sample codecs for windows of notes.
+    """Sample codecs for windows of notes, each window by itself.
 
     Args:
         model: the denoiser, in evaluation mode, on the device of the tensors.
-        condition_BNR: scaled score rows (``condition.score_condition``).
+        condition_BNR: score rows (``condition.score_condition``) and perceptual rows, NaN where not known.
         mask_BN: True on real notes, False on padding.
         noise_BN5: standard normal noise, an item's own; what it holds on padding does not matter.
-        schedule: the schedule the model was trained with, on the same device.
+        schedule: the schedule the model was trained with.
         steps: evaluations of the model (two forwards each unless ``guidance`` is 1).
         guidance: weight w of classifier-free guidance.
+        sampler: how to step (``diffusion.sampling``).
+        eta: of DDIM.
+        draw: noise for the k-th step of a sampler that draws.
+        on_step: called with t, x_t and the implied x_0, both (B, N, 5), at every evaluation.
 
     Returns:
         (B, N, 5) float32 z-scored codecs; 0 on padding.
     """
     mask_BN1 = mask_BN[..., None]
-    null_BNR = drop_condition(condition_BNR)
+
+    def denoise(x_BN5: Tensor, t: int) -> Tensor:
+        return clean_windows(model, x_BN5 * mask_BN1, t, condition_BNR, schedule, guidance) * mask_BN1
+
     times = sampling_times(len(schedule), steps)
-    alpha_bars = [*(schedule.alpha_bar_T[t] for t in times), schedule.alpha_bar_T.new_ones(())]
-    x_BN5 = noise_BN5 * mask_BN1
-    for t, now, then in zip(times, alpha_bars[:-1], alpha_bars[1:], strict=True):
-        t_B = torch.full((len(x_BN5),), t, device=x_BN5.device)
-        predicted = model(x_BN5, t_B, condition_BNR)
-        if guidance != 1.0:
-            predicted = guided(predicted, model(x_BN5, t_B, null_BNR), guidance)
-        x0 = x0_from_noise(x_BN5, predicted, now) if model.config.target == "epsilon" else predicted
-        x_BN5 = ddim_step(x_BN5, x0.clamp(-LIMIT, LIMIT), now, then)[0] * mask_BN1
-    return x_BN5
+    how: dict[str, Any] = {"sampler": sampler, "eta": eta, "draw": draw, "on_step": on_step}
+    return sample(denoise, noise_BN5 * mask_BN1, schedule, times, **how)
+
+
+@torch.inference_mode()
+def clean_windows(
+    model: Any, x_BN5: Tensor, t: int, condition_BNR: Tensor, schedule: NoiseSchedule, guidance: float
+) -> Tensor:
+    """One evaluation: the clean codecs (B, N, 5) that the model implies for noisy ones at time t, guided and clipped.
+
+    A model of the conditional mean says the same of every noise, and is not guided.
+    """
+    target = model.config.target
+    if target == "mean":
+        return model(torch.zeros_like(x_BN5), x_BN5.new_zeros(len(x_BN5), dtype=torch.long), condition_BNR)
+    t_B = torch.full((len(x_BN5),), t, device=x_BN5.device)
+    predicted = model(x_BN5, t_B, condition_BNR)
+    if guidance != 1.0:
+        predicted = guided(predicted, model(x_BN5, t_B, drop_condition(condition_BNR)), guidance)
+    return clean_sample(x_BN5, predicted, schedule.alpha_bar_T[t], target).clamp(-LIMIT, LIMIT)
 
 
 def load_denoiser(checkpoint: Checkpoint) -> tuple[nn.Module, ExpressionConfig, Statistics]:
