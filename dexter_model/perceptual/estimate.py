@@ -44,7 +44,7 @@ def estimate(
     """
     first, last = _extent(performance)
     windows = windows_over(first, last)
-    centres = windows.start + np.where(windows.seconds < WINDOW, windows.seconds, WINDOW) / 2
+    centres = windows.start + windows.seconds / 2
     if score is None or p_codec is None:
         values = _described(performance, windows, *_NO_BEATS)
         reference = unknown_values(len(values))

@@ -38,11 +38,12 @@ def members(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sums(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number (M,) of the finite values in each index range."""
+    """Sum and number (M,) of the finite values in each index range; one that ends before it begins holds none."""
     finite = np.isfinite(values)
     columns = np.stack([np.where(finite, values, 0.0), finite])
     total = np.concatenate([np.zeros((2, 1)), np.cumsum(columns, axis=1)], axis=1)
-    inside = total[:, np.maximum(high, low)] - total[:, low]
+    high = np.maximum(high, 0)
+    inside = total[:, high] - total[:, np.minimum(low, high)]
     return inside[0], np.rint(inside[1])
 
 
