@@ -5,6 +5,7 @@ Defaults are the published ones (arXiv 2406.14850). Commands validate them as fi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
@@ -37,6 +38,9 @@ class DenoiserConfig:
         # A checkpoint's JSON is input from outside: bound what it can make us build.
         require(1 <= self.channels <= 8192, "denoiser.channels", self.channels, "between 1 and 8192")
         require(1 <= self.layers <= 256, "denoiser.layers", self.layers, "between 1 and 256")
+        if self.network == "unet":
+            require(self.layers <= 4, "denoiser.layers", self.layers, "between 1 and 4 (published U-Net: 3)")
+            require(self.channels <= 512, "denoiser.channels", self.channels, "up to 512 (published U-Net: 48)")
         require(1 <= self.window <= 100_000, "denoiser.window", self.window, "between 1 and 100000")
         require(0.0 <= self.dropout < 1.0, "denoiser.dropout", self.dropout, "in [0, 1)")
         one_of("denoiser.network", self.network, ("diffwave", "unet"))
@@ -113,8 +117,9 @@ class ExpressionConfig:
         )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """The settings as plain mappings."""
-        return asdict(self)
+        """The settings as JSON holds them."""
+        settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))
+        return settings
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
