@@ -33,7 +33,9 @@ def dry_run(parameters: BuildParameters) -> BuildResult:
 
 def _build(parameters: BuildParameters, *, dry_run: bool) -> BuildResult:
     roots = CorpusRoots(datasets_root=parameters.datasets_root, data_root=parameters.data_root)
-    found = [piece for corpus in dict.fromkeys(parameters.corpora) for piece in discover(corpus, roots)]
+    robust_only = parameters.robust_alignments_only
+    corpora = dict.fromkeys(parameters.corpora)
+    found = [piece for corpus in corpora for piece in discover(corpus, roots, robust_only=robust_only)]
     sources = [piece for piece in found if piece.performances]
     if not sources:
         remedy = "Name a corpus with performances; scores alone can be rendered"

@@ -59,6 +59,7 @@ class BuildParameters(_Parameters):
         description="where perceptual features come from: csv (the corpus's own, the estimate where it has none), "
         "estimate, cnn:CHECKPOINT or none",
     )
+    robust_alignments_only: bool = Field(False, description="refuse alignments that ASAP's books do not call robust")
     workers: Workers = None
     retry_quarantined: bool = Field(False, description="try pieces again that an earlier build refused")
     verify: bool = Field(False, description="read every file instead of trusting size and modification time")

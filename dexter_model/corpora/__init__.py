@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from dexter_model.corpora.books import asap_robust
 from dexter_model.corpora.roots import CorpusRoots
-from dexter_model.corpora.sources import PieceSource
+from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.errors import InputError
 
 CORPORA = {
@@ -11,6 +15,8 @@ CORPORA = {
     "for research: see its README)",
     "ASAP": "(n)ASAP: some 1,000 aligned performances of classical piano music, mostly from competitions "
     "(GitHub CPJKU/asap-dataset, CC BY-NC-SA 4.0)",
+    "ATEPP": "11,677 performances by 49 virtuosi, transcribed from recordings, half of them with scores; alignments "
+    "are published apart (GitHub tangjjbetsy/ATEPP, CC BY 4.0, sent on request: see its disclaimer)",
     "FOLDER": "any folder of match files and their scores (yours: --data-root)",
     "MUSIC21": "scores alone: MusicXML of public-domain music inside the music21 package, over 400 by Bach and more "
     "(encodings by permission of their encoders, some CC BY-SA: see the package's corpus licence)",
@@ -19,17 +25,19 @@ CORPORA = {
 }
 
 
-def discover(corpus: str, roots: CorpusRoots) -> list[PieceSource]:
+def discover(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> list[PieceSource]:
     """The pieces of a corpus, sorted by key; a piece or performance that lacks its score or alignment is listed too.
 
     Args:
         corpus: one of ``CORPORA``.
         roots: where corpora lie; MUSIC21 and DEMO need none. The synthetic part of DEMO is made at its first discovery.
+        robust_only: mark the performances whose alignments ASAP's books do not call robust; of other corpora none is.
 
     Raises:
-        InputError: ``corpus_unknown``, ``corpus_missing``, or ``corpus_empty`` when nothing in the folder is a piece.
+        InputError: ``corpus_unknown``, ``corpus_missing``, ``corpus_unreadable`` when the corpus's own books cannot be
+            read, or ``corpus_empty`` when nothing in the folder is a piece.
     """
-    from dexter_model.corpora import demo, layouts
+    from dexter_model.corpora import atepp, demo, layouts
 
     if corpus not in CORPORA:
         raise InputError(corpus, "is no corpus", f"Choose one of {', '.join(CORPORA)}", "corpus_unknown")
@@ -39,8 +47,20 @@ def discover(corpus: str, roots: CorpusRoots) -> list[PieceSource]:
         pieces = layouts.music21(layouts.packaged("music21", "corpus"))
     else:
         folder = roots.folder(corpus)
-        pieces = {"VIENNA422": layouts.vienna, "ASAP": layouts.asap, "FOLDER": layouts.folder}[corpus](folder)
+        layout = {"VIENNA422": layouts.vienna, "ASAP": layouts.asap, "ATEPP": atepp.atepp, "FOLDER": layouts.folder}
+        pieces = layout[corpus](folder)
         if not pieces:
             remedy = "See that the folder is the right one, whole and unpacked"
             raise InputError(folder, f"holds no performance laid out as in {corpus}", remedy, "corpus_empty")
+        if corpus == "ASAP" and robust_only:
+            pieces = _robust(pieces, asap_robust(folder))
     return sorted(pieces, key=lambda piece: piece.key)
+
+
+def _robust(pieces: Iterable[PieceSource], robust: Collection[str]) -> list[PieceSource]:
+    """The same pieces, performances marked that have an alignment which is not among the robust ones."""
+
+    def marked(performance: PerformanceSource) -> PerformanceSource:
+        return replace(performance, robust=performance.key in robust or not performance.aligned)
+
+    return [replace(piece, performances=tuple(map(marked, piece.performances))) for piece in pieces]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 
-from dexter_model.corpora import discover
+from dexter_model.corpora import atepp, discover
+from dexter_model.corpora.books import asap_listed
 from dexter_model.corpora.roots import CorpusRoots
-from dexter_model.errors import InputError
 
 VIENNA_PIECES = ("Chopin_op10_no3", "Chopin_op38", "Mozart_K331_1st-mov", "Schubert_D783_no15")
 
 
 @dataclass(frozen=True)
 class CorpusCheck:
-    """Counts of a corpus; ``with_score``, ``with_alignment`` and ``with_both`` count performances.
+    """Counts of a corpus; ``with_score``, ``with_alignment``, ``with_both`` and ``not_robust`` count performances.
 
     ``listed_not_present``: performances in the corpus's books whose file is not there. ``missing``: what performances
-    that are there lack, a sentence each.
+    that are there lack, a sentence each. ``not_robust`` have an alignment that the books do not call robust, when only
+    robust ones were asked for; they do not count as aligned.
     """
 
     corpus: str
@@ -29,6 +28,7 @@ class CorpusCheck:
     with_both: int
     listed_not_present: tuple[str, ...]
     missing: tuple[str, ...]
+    not_robust: int = 0
 
     @property
     def complete(self) -> bool:
@@ -41,26 +41,27 @@ class CorpusCheck:
             f"{self.corpus}: {self.pieces} pieces, {self.performances} performances",
             f"  with score and alignment: {self.with_both}",
             f"  without score: {self.performances - self.with_score}",
-            f"  without alignment: {self.performances - self.with_alignment}",
+            f"  without alignment: {self.performances - self.with_alignment - self.not_robust}",
+            *([f"  alignment not robust: {self.not_robust}"] if self.not_robust else []),
             f"  listed but not present: {len(self.listed_not_present)}",
         ]
         lines += [f"  missing: {told}" for told in self.missing]
         return "\n".join(lines + [f"  not present: {key}" for key in self.listed_not_present])
 
 
-def check(corpus: str, roots: CorpusRoots) -> CorpusCheck:
-    """Count a corpus and find what it lacks.
+def check(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> CorpusCheck:
+    """Count a corpus and find what it lacks; with ``robust_only`` only robust alignments count.
 
     Raises:
         InputError: as ``discover``; ``corpus_unreadable`` when the corpus's own books cannot be read.
     """
-    pieces = discover(corpus, roots)
+    pieces = discover(corpus, roots, robust_only=robust_only)
     played = [(piece, performance) for piece in pieces for performance in piece.performances]
     scored = [piece.score is not None for piece, _ in played]
-    aligned = [p.alignment is not None or p.performance.lower().endswith(".match") for _, p in played]
+    aligned = [performance.aligned and performance.robust for _, performance in played]
     missing = [
         *(f"score of {piece.key} ({len(piece.performances)} performances)" for piece in pieces if piece.score is None),
-        *(f"alignment of {p.key}" for (_, p), there in zip(played, aligned, strict=True) if not there),
+        *(f"alignment of {p.key}" for _, p in played if not p.aligned),
     ]
     return CorpusCheck(
         corpus,
@@ -71,6 +72,7 @@ def check(corpus: str, roots: CorpusRoots) -> CorpusCheck:
         sum(map(all, zip(scored, aligned, strict=True))),
         tuple(listed_not_present(corpus, roots)),
         tuple(missing),
+        sum(not performance.robust for _, performance in played),
     )
 
 
@@ -79,18 +81,12 @@ def listed_not_present(corpus: str, roots: CorpusRoots) -> list[str]:
     if corpus == "VIENNA422":
         listed = [f"match/{piece}_p{number:02}.match" for piece in VIENNA_PIECES for number in range(1, 23)]
     elif corpus == "ASAP":
-        listed = _asap_books(roots.folder(corpus) / "metadata.csv")
+        listed = asap_listed(roots.folder(corpus))
+    elif corpus == "ATEPP":
+        root = roots.folder(corpus)
+        return sorted(
+            {row["midi_path"] for row in atepp.listed(root)} - set(atepp.midi_files(atepp.folder_of_pieces(root)))
+        )
     else:
         return []
     return sorted(key for key in set(listed) if not (roots.folder(corpus) / key).is_file())
-
-
-def _asap_books(path: Path) -> list[str]:
-    """Performance MIDI files that (n)ASAP's metadata.csv lists; a corpus without it lists nothing."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [row["midi_performance"] for row in csv.DictReader(file) if row.get("midi_performance")]
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, f"cannot be read ({error})", "Download the corpus again", "corpus_unreadable") from None

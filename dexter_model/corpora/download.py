@@ -26,6 +26,15 @@ ARCHIVES = {
     "VIENNA422": "CPJKU/vienna4x22/archive/decce458a2ae1fa41395fc71117180f91cff4aa4.tar.gz",
     "ASAP": "CPJKU/asap-dataset/archive/4097b45757bed854818cf87e77b92323ebf90615.tar.gz",
 }
+# Why others cannot be downloaded, and what to do.
+_NOT_TO_HAVE = {
+    "FOLDER": ("is your own folder", "Name it with --data-root DIR"),
+    "ATEPP": (
+        "is sent on request by its authors",
+        "Agree to the disclaimer in the repository tangjjbetsy/ATEPP, unpack what you get as the folder ATEPP under "
+        "the datasets root, and put the alignments into it: COMPOSER/PIECE/NUMBER/align.csv",
+    ),
+}
 BASE_URL = "https://github.com"
 MAX_BYTES = 8 << 30  # unpacked; (n)ASAP, the larger one, has 1 GB
 _CHUNK = 1 << 20
@@ -54,8 +63,7 @@ def download(
     if corpus == "DEMO":
         return layouts.packaged("parangonar", "assets")
     if corpus not in ARCHIVES:
-        reason = "is your own folder" if corpus in CORPORA else "is no corpus"
-        remedy = f"Corpora to download are {' and '.join(ARCHIVES)}"
+        reason, remedy = _NOT_TO_HAVE.get(corpus, ("is no corpus", f"Choose one of {', '.join(CORPORA)}"))
         raise InputError(corpus, f"{reason}; there is nothing to download", remedy, "download_unknown")
     destination = roots.destination(corpus)
     if destination.is_dir() and any(destination.iterdir()):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dexter_model.corpora.sources import PerformanceSource, PieceSource, valid_utf8
-from dexter_model.corpora.works import work_id
+from dexter_model.corpora.works import work_of
 from dexter_model.errors import InputError
 
 SCORE_SUFFIXES = (".musicxml", ".mxl", ".xml", ".mei", ".krn")
@@ -47,12 +47,14 @@ MUSIC21_COMPOSERS = {
 def vienna(root: Path) -> list[PieceSource]:
     """Vienna 4x22: ``match/<piece>_pNN.match`` and ``musicxml/<piece>.musicxml``; averages are no performances."""
     performances: dict[str, list[PerformanceSource]] = defaultdict(list)
-    for path in _files(root / "match"):
+    for path in files_below(root / "match"):
         piece, _, performer = path.stem.rpartition("_")
         if path.suffix == ".match" and piece and "average" not in path.name:
-            performances[piece].append(PerformanceSource(_key(path, root), _place(path), None, valid_utf8(performer)))
+            performances[piece].append(
+                PerformanceSource(key_of(path, root), place_of(path), None, valid_utf8(performer))
+            )
     return [
-        _named_piece("VIENNA422", valid_utf8(piece), piece, _existing(root / "musicxml" / f"{piece}.musicxml"), played)
+        _named_piece("VIENNA422", valid_utf8(piece), piece, existing(root / "musicxml" / f"{piece}.musicxml"), played)
         for piece, played in performances.items()
     ]
 
@@ -63,24 +65,24 @@ def asap(root: Path) -> list[PieceSource]:
     The MIDI file with its tsv comes first, the match file only where the tsv is missing: its times are rounded.
     """
     performances: dict[Path, list[PerformanceSource]] = defaultdict(list)
-    for path in _files(root):
+    for path in files_below(root):
         if path.suffix == ".mid" and path.name != "midi_score.mid":
             performances[path.parent].append(_asap_performance(path, root))
     pieces = []
     for folder, played in performances.items():
-        key = _key(folder, root)
+        key = key_of(folder, root)
         composer, _, name = key.partition("/")
-        score = _existing(folder / "xml_score.musicxml")
-        work = work_id(composer, name)
+        score = existing(folder / "xml_score.musicxml")
+        work = work_of("ASAP", key, composer, name)
         pieces.append(PieceSource("ASAP", key, work, composer, name.replace("_", " "), score, tuple(played)))
     return pieces
 
 
 def _asap_performance(path: Path, root: Path) -> PerformanceSource:
     performer = re.sub(r"(_\d{4}_)?\d+M?(_\d{4})?$", "", path.stem)  # year, number of the recording, M for MAESTRO
-    tsv = _existing(path.parent / f"{path.stem}_note_alignments" / "note_alignment.tsv")
-    match = None if tsv else _existing(path.with_suffix(".match"))
-    return PerformanceSource(_key(path, root), match or _place(path), tsv, valid_utf8(performer))
+    tsv = existing(path.parent / f"{path.stem}_note_alignments" / "note_alignment.tsv")
+    match = None if tsv else existing(path.with_suffix(".match"))
+    return PerformanceSource(key_of(path, root), match or place_of(path), tsv, valid_utf8(performer))
 
 
 def folder(root: Path) -> list[PieceSource]:
@@ -90,7 +92,7 @@ def folder(root: Path) -> list[PieceSource]:
     folder or elsewhere; else the only score of its folder when that is named after no match file there; else the match
     file itself, which holds the score's notes. Scores that nobody plays are left out.
     """
-    files = list(_files(root))
+    files = list(files_below(root))
     scores = [path for path in files if path.suffix.lower() in SCORE_SUFFIXES]
     matches = [path for path in files if path.suffix.lower() == ".match"]
     named = _by_stem(scores)
@@ -100,9 +102,9 @@ def folder(root: Path) -> list[PieceSource]:
     for path in matches:
         score = beside[path] or _named_like(path, None, named) or alone.get(path.parent) or path
         performer = valid_utf8(path.stem.removeprefix(score.stem).strip("_-. ") or path.stem)
-        performances[score].append(PerformanceSource(_key(path, root), _place(path), None, performer))
+        performances[score].append(PerformanceSource(key_of(path, root), place_of(path), None, performer))
     return [
-        _named_piece("FOLDER", _key(score, root), score.stem, _place(score), played)
+        _named_piece("FOLDER", key_of(score, root), score.stem, place_of(score), played)
         for score, played in performances.items()
     ]
 
@@ -132,12 +134,13 @@ def music21(root: Path) -> list[PieceSource]:
     """MUSIC21: the scores that ship inside the package; nobody plays them."""
     pieces = []
     for name, composer in MUSIC21_COMPOSERS.items():
-        for path in _files(root / name):
+        for path in files_below(root / name):
             if path.suffix in (".mxl", ".xml", ".musicxml"):
                 title = path.relative_to(root / name).with_suffix("").as_posix()
-                work = work_id(composer, title)
+                key = key_of(path, root)
+                work = work_of("MUSIC21", key, composer, title)
                 title = title.replace("/", " ").replace("_", " ")
-                pieces.append(PieceSource("MUSIC21", _key(path, root), work, composer, title, _place(path), ()))
+                pieces.append(PieceSource("MUSIC21", key, work, composer, title, place_of(path), ()))
     return pieces
 
 
@@ -165,24 +168,27 @@ def _named_piece(
     if not named:
         composer, name = "", stem
     title = name.replace("_", " ")
-    return PieceSource(corpus, key, work_id(composer, name), composer, title, score, tuple(performances))
+    work = work_of(corpus, key, composer, name)
+    return PieceSource(corpus, key, work, composer, title, score, tuple(performances))
 
 
-def _files(root: Path) -> Iterator[Path]:
+def files_below(root: Path) -> Iterator[Path]:
     """The files under a folder, sorted by path; links to folders are not followed, hidden files not seen."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _key(path: Path, root: Path) -> str:
+def key_of(path: Path, root: Path) -> str:
+    """A file's or folder's path inside its corpus (posix), which names it for ever."""
     return valid_utf8(path.relative_to(root).as_posix())
 
 
-def _place(path: Path) -> str:
-    # Whoever opens it may work in another folder.
+def place_of(path: Path) -> str:
+    """Where a file lies, absolute: whoever opens it may work in another folder."""
     return str(path.absolute())
 
 
-def _existing(path: Path) -> str | None:
-    return _place(path) if path.is_file() else None
+def existing(path: Path) -> str | None:
+    """Where a file lies, None when it is not there."""
+    return place_of(path) if path.is_file() else None

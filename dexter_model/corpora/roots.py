@@ -11,7 +11,7 @@ from typing import Any
 from dexter_model.errors import InputError
 
 # The folder of each corpus under the datasets root: its public repository's name.
-SUBPATHS: Mapping[str, str] = {"VIENNA422": "vienna4x22", "ASAP": "asap-dataset"}
+SUBPATHS: Mapping[str, str] = {"VIENNA422": "vienna4x22", "ASAP": "asap-dataset", "ATEPP": "ATEPP"}
 CONFIG = (
     Path(__file__).resolve().parents[2] / "configs" / "corpora.yaml"
 )  # a checkout has one, an installation need not
@@ -32,7 +32,7 @@ class CorpusRoots:
     config: Path = CONFIG
 
     def folder(self, corpus: str) -> Path:
-        """The existing folder of a corpus on disk (VIENNA422, ASAP or FOLDER), absolute.
+        """The existing folder of a corpus on disk (VIENNA422, ASAP, ATEPP or FOLDER), absolute.
 
         Raises:
             InputError: ``corpus_missing``, naming the folder looked for; ``config_invalid`` for a broken YAML file.
@@ -89,4 +89,7 @@ class CorpusRoots:
 def _remedy(corpus: str) -> str:
     if corpus == "FOLDER":
         return "Name your folder of match and score files with --data-root DIR"
-    return f"Name the folder that holds it with --datasets-root DIR, or run `dexter corpora download {corpus}`"
+    remedy = "Name the folder that holds it with --datasets-root DIR"
+    if corpus == "ATEPP":
+        return f"{remedy}; ATEPP is sent on request, see the disclaimer in its repository"
+    return f"{remedy}, or run `dexter corpora download {corpus}`"

@@ -16,6 +16,7 @@ class PerformanceSource:
 
     ``key`` is the performance file's path inside the corpus (posix) and names it for ever; ``alignment`` is None when
     the performance file is a match file, which holds its own, or when there is none (``performance`` ends in ``.mid``).
+    ``robust`` is False where only alignments were asked for that the corpus's books call robust and this is none.
     """
 
     key: str
@@ -23,6 +24,12 @@ class PerformanceSource:
     alignment: str | None
     performer: str
     synthetic: bool = False
+    robust: bool = True
+
+    @property
+    def aligned(self) -> bool:
+        """Whether there is an alignment to the score, in a file of its own or in the performance's match file."""
+        return self.alignment is not None or self.performance.lower().endswith(".match")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dexter_model.dataset import quality
 from dexter_model.dataset.piece import Piece, Quarantined
 from dexter_model.notes import CODEC_COLUMNS, PERCEPTUAL_FEATURES, SCORE_NOTE
 
@@ -54,6 +55,7 @@ PERFORMANCES: dict[str, type] = {
     "mean_tempo": float,
     "perceptual": str,  # source of the perceptual features
     "frames": int,  # how many there are
+    **quality.columns(),
     "performance_digest": str,
     "alignment_digest": str,
 }
@@ -114,7 +116,10 @@ def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) 
         note_id=np.char.decode(ids.view(f"S{ids.shape[1]}").reshape(n), "utf-8"),
         score=score,
         **{name: block.reshape(P, n, *block.shape[1:]) for name, block in blocks.items()},
-        performances=[{k: v for k, v in told.items() if k not in _NOT_ATTRIBUTES} for told in performances],
+        performances=[
+            {name: value for name, value in told.items() if name not in _NOT_ATTRIBUTES and value is not None}
+            for told in performances
+        ],
         frames=frames,
         **rows,
     )

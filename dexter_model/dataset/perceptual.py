@@ -38,7 +38,7 @@ def encoder(choice: str) -> dict[str, Any]:
         InputError: it is none of these (``perceptual_source``), or the checkpoint cannot be read.
     """
     parameters = {"score_reader": READER_VERSION, "perceptual": _source(choice)}
-    return {"name": "performance_codec", "version": 2, "parameters": parameters}
+    return {"name": "performance_codec", "version": 3, "parameters": parameters}
 
 
 def _source(choice: str) -> str:

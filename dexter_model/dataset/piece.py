@@ -18,6 +18,7 @@ import numpy as np
 from dexter_model.codec.performance_codec import EncodedPerformance, decode, encode
 from dexter_model.codec.tempo import ONSET_TOLERANCE
 from dexter_model.corpora.sources import PerformanceSource, PieceSource, valid_utf8
+from dexter_model.dataset import quality
 from dexter_model.dataset.perceptual import DEFAULT, perceive
 from dexter_model.digests import array_digest, file_digest, json_digest
 from dexter_model.errors import InputError
@@ -50,7 +51,8 @@ class Piece:
         named: (P, n) whether the performance's alignment mentions the note at all; exclude the others from measures.
         keydown_articulation: (P, n) float32 the fourth codec column computed from key-down durations.
         performances: a row each: key, performer, synthetic, performance_digest, alignment_digest, unknown_ids,
-            tempo_outlier, mean_tempo (beats a minute), perceptual (the source of its perceptual features).
+            tempo_outlier, mean_tempo (beats a minute), perceptual (the source of its perceptual features), and the
+            figures of ``quality.Quality`` with ``flags``.
         score_digest: sha-256 of the score's file.
         frames: (P,) int32 how many of the frames each performance has, in this order.
         frame_time: (F,) float64 s since the performance's first matched note, the clock of ``decode``.
@@ -127,6 +129,7 @@ class _Encoded(NamedTuple):
     source: PerformanceSource
     codec: EncodedPerformance
     features: PerceptualFeatures
+    quality: quality.Quality
 
 
 def encode_piece(
@@ -150,8 +153,10 @@ def encode_piece(
             performed, alignment = _read(source, performance, sandbox)
             score = score_as_aligned(alignment, scores.load)
             encoded = encode(score, performed, alignment, performance.performance)
+            figures = quality.measure(score, performed, alignment, encoded)
+            quality.refuse_hopeless(figures, performance.performance)
             features = perceive(perceptual, performance.performance, performed, encoded, score, sandbox)
-            kept.append((_Encoded(performance, encoded, features), score))
+            kept.append((_Encoded(performance, encoded, features, figures), score))
         except Exception as error:
             quarantined.append(_quarantine(source, performance, error))
     majority = _majority_score([score for _, score in kept])
@@ -215,6 +220,9 @@ def _read(source: PieceSource, performance: PerformanceSource, sandbox: Sandbox)
     if source.score is None:
         remedy = "Add the piece's score beside it"
         raise InputError(performance.performance, "its piece has no score", remedy, "missing_score")
+    if not performance.robust:
+        reason, remedy = "its corpus's books do not call its alignment robust", "Do not ask for robust alignments only"
+        raise InputError(performance.performance, reason, remedy, "alignment_not_robust")
     return sandbox.call(read_performance, performance.performance, performance.alignment)
 
 
@@ -312,7 +320,7 @@ def _spread(encoded: EncodedPerformance, rows: np.ndarray, onset_beat: np.ndarra
 
 
 def _performance_row(performance: _Encoded) -> dict[str, Any]:
-    source, encoded, features = performance
+    source, encoded, features, figures = performance
     return {
         "key": source.key,
         "performer": source.performer,
@@ -323,4 +331,5 @@ def _performance_row(performance: _Encoded) -> dict[str, Any]:
         "tempo_outlier": bool(encoded.tempo_outlier),
         "mean_tempo": float(60.0 / encoded.p_codec[encoded.matched, 0].mean(dtype=np.float64)),
         "perceptual": features.source,
+        **quality.row(figures),
     }

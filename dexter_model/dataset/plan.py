@@ -123,7 +123,7 @@ def _performance(source: PerformanceSource, perceptual: str, verify: bool) -> Fi
         "performance": digest_or_empty(source.performance, verify=verify),
         "alignment": digest_or_empty(source.alignment, verify=verify),
         "perceptual": digest_or_empty(csv, verify=verify),
-        "described": [source.performer, source.synthetic],
+        "described": [source.performer, source.synthetic, *([] if source.robust else ["not robust"])],
     }
 
 

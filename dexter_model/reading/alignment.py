@@ -1,10 +1,10 @@
-"""Alignments between a score's notes and a performance's: the note_alignment.tsv files of (n)ASAP."""
+"""Alignments between a score's notes and a performance's: (n)ASAP's note_alignment.tsv and parangonada's align.csv."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,16 @@ from dexter_model.notes import Alignment, Score
 
 REPEAT_SUFFIX = re.compile(r".+-[1-9][0-9]?")
 MAX_BYTES = 64 << 20
+MATCH, DELETION, INSERTION = "0", "1", "2"  # parangonada's match types
 
 
 def load_alignment(path: str | Path) -> Alignment:
-    """Read a note_alignment.tsv: columns ``xml_id`` and ``midi_id``, a pair of notes a line, in the file's order.
+    """Read an alignment table, a pair of notes a line, in the file's order; its first line tells which kind it is.
 
-    ``deletion`` in midi_id marks a score note that was not played, ``insertion`` in xml_id a played note that the score
-    lacks; both become ''. Other columns are not needed. Repeated lines stay: where it matters, the first holds.
+    (n)ASAP's note_alignment.tsv has the columns ``xml_id`` and ``midi_id``: ``deletion`` in midi_id marks a score note
+    that was not played, ``insertion`` in xml_id a played note that the score lacks. parangonada's align.csv (as ATEPP's
+    alignments are) has ``matchtype`` (0 match, 1 deletion, 2 insertion), ``partid`` and ``ppartid``. What is missing
+    becomes ''. Other columns are not needed. Repeated lines stay: where it matters, the first holds.
 
     Raises:
         InputError: ``alignment_unreadable`` when it is no such table.
@@ -29,26 +32,41 @@ def load_alignment(path: str | Path) -> Alignment:
         if Path(path).stat().st_size > MAX_BYTES:
             raise ValueError("the file is too large for an alignment")
         with Path(path).open(encoding="utf-8", newline="") as file:
-            score_id, performance_id = _columns(file.read())
+            return _table(file.read())
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        remedy = "Give a tab-separated table with the columns xml_id and midi_id"
+        remedy = "Give a note_alignment.tsv (xml_id, midi_id) or an align.csv (matchtype, partid, ppartid)"
         raise InputError(path, reason, remedy, "alignment_unreadable") from error
+
+
+def _table(text: str) -> Alignment:
+    lines = text.splitlines()
+    first = lines[0] if lines else ""
+    if "matchtype" in first:
+        return _parangonada(csv.reader(lines, skipinitialspace=True))
+    score_id, performance_id = _columns(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), "xml_id", "midi_id")
     return Alignment(
         np.where(score_id == "insertion", "", score_id), np.where(performance_id == "deletion", "", performance_id)
     )
 
 
-def _columns(text: str) -> tuple[np.ndarray, np.ndarray]:
-    lines = csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+def _parangonada(lines: Iterator[list[str]]) -> Alignment:
+    kind, score_id, performance_id = _columns(lines, "matchtype", "partid", "ppartid")
+    if not np.isin(kind, [MATCH, DELETION, INSERTION]).all():
+        raise ValueError("a matchtype is none of 0, 1 and 2")
+    return Alignment(np.where(kind == INSERTION, "", score_id), np.where(kind == DELETION, "", performance_id))
+
+
+def _columns(lines: Iterator[list[str]], *names: str) -> list[np.ndarray]:
+    """The columns (n,) of these names, str."""
     header = next(lines, [])
-    if "xml_id" not in header or "midi_id" not in header:
-        raise ValueError("its first line does not name the columns xml_id and midi_id")
+    if not set(names) <= set(header):
+        raise ValueError(f"its first line does not name the columns {', '.join(names[:-1])} and {names[-1]}")
     rows = [row for row in lines if row]
-    score, performance = header.index("xml_id"), header.index("midi_id")
-    if not rows or min(map(len, rows)) <= max(score, performance):  # lines of deletions end after midi_id
+    places = [header.index(name) for name in names]
+    if not rows or min(map(len, rows)) <= max(places):  # lines of deletions end after midi_id
         raise ValueError("a line lacks its ids" if rows else "it holds no line")
-    return np.array([row[score] for row in rows]), np.array([row[performance] for row in rows])
+    return [np.array([row[place] for row in rows]) for place in places]
 
 
 def needs_unfolding(alignment: Alignment) -> bool:

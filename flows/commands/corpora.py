@@ -31,6 +31,7 @@ def check(
     name: Annotated[str | None, typer.Argument(help="A corpus.", show_default="all of them")] = None,
     datasets_root: options.DatasetsRoot = None,
     data_root: options.DataRoot = None,
+    robust_alignments_only: options.RobustOnly = None,
 ) -> None:
     """Count a corpus's pieces and performances on disk, and name what is missing.
 
@@ -44,7 +45,7 @@ def check(
     roots, complete = CorpusRoots(datasets_root=datasets_root, data_root=data_root), True
     for corpus in CORPORA if name is None else [name]:
         try:
-            found = check_corpus(corpus, roots)
+            found = check_corpus(corpus, roots, robust_only=bool(robust_alignments_only))
         except InputError as error:
             if name is not None:
                 raise

@@ -34,6 +34,7 @@ def build(
             show_default="estimate",
         ),
     ] = None,
+    robust_alignments_only: options.RobustOnly = None,
     workers: options.Workers = None,
     retry_quarantined: Annotated[
         bool | None, typer.Option("--retry-quarantined", help="Try refused ones again.")
@@ -60,6 +61,7 @@ def build(
         "data_root": data_root,
         "store": store,
         "perceptual": perceptual,
+        "robust_alignments_only": robust_alignments_only,
         "workers": workers,
         "retry_quarantined": retry_quarantined,
         "verify": verify,

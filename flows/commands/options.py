@@ -21,6 +21,10 @@ DatasetsRoot = Annotated[
 DataRoot = Annotated[
     str | None, typer.Option(help="The FOLDER corpus: match and score files. Default: DEXTER_DATA_ROOT.")
 ]
+RobustOnly = Annotated[
+    bool | None,
+    typer.Option("--robust-alignments-only", help="Refuse alignments that ASAP's books do not call robust."),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

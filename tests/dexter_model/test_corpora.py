@@ -431,5 +431,5 @@ def test_what_is_not_downloaded(tmp_path: Path) -> None:
 
 
 def test_every_corpus_is_described() -> None:
-    assert set(CORPORA) == {"VIENNA422", "ASAP", "FOLDER", "MUSIC21", "DEMO"}
+    assert set(CORPORA) == {"VIENNA422", "ASAP", "ATEPP", "FOLDER", "MUSIC21", "DEMO"}
     assert all(len(description) > 40 for description in CORPORA.values())
