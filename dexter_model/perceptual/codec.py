@@ -38,7 +38,7 @@ def compute(
         notated = Score(encoded.note_id, score.notes[encoded.rows])
         features = estimate(performance, notated, encoded.p_codec, encoded.matched, encoded.start)
     elif name == "cnn" and checkpoint:
-        from dexter_model.perceptual.cnn import hear
+        from dexter_model.perceptual.hearing import hear
 
         features = hear(performance, checkpoint)
     else:

@@ -42,15 +42,25 @@ def why_silent() -> str:
 def sound(performance: Performance, seconds: float = SECONDS) -> str | None:
     """The beginning of a performance as a data URI of a mono WAV file; None when FluidSynth fails."""
     with tempfile.TemporaryDirectory() as folder:
-        midi, wav = Path(folder) / "start.mid", Path(folder) / "start.wav"
-        write_performance_midi(beginning(performance, seconds), midi)
-        command = ["fluidsynth", "-ni", "-q", "-r", str(RATE), "-O", "s16", "-T", "wav", "-F", str(wav)]
+        wav = Path(folder) / "start.wav"
         try:
-            subprocess.run([*command, str(soundfont()), str(midi)], check=True, capture_output=True, timeout=120)
+            synthesise(beginning(performance, seconds), wav)
             data = mono(wav, seconds + _TAIL)
         except (OSError, subprocess.SubprocessError, wave.Error, EOFError):
             return None
     return f"data:audio/wav;base64,{base64.b64encode(data).decode()}"
+
+
+def synthesise(performance: Performance, wav: Path, timeout: float = 120) -> None:
+    """Write a performance as a 16-bit stereo WAV file of ``RATE``; its times are the performance's.
+
+    Raises:
+        OSError, subprocess.SubprocessError: FluidSynth is missing or fails, or takes longer than ``timeout`` s.
+    """
+    midi = wav.with_suffix(".mid")
+    write_performance_midi(performance, midi)
+    command = ["fluidsynth", "-ni", "-q", "-r", str(RATE), "-O", "s16", "-T", "wav", "-F", str(wav)]
+    subprocess.run([*command, str(soundfont()), str(midi)], check=True, capture_output=True, timeout=timeout)
 
 
 def beginning(performance: Performance, seconds: float) -> Performance:
