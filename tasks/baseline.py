@@ -18,6 +18,7 @@ from dexter_model.metrics.tables import SCHEMA
 from dexter_model.metrics.tolerance import Tolerance
 
 EVALUATION, MEASURES = "evaluation.json", "measures.parquet"  # the files of an evaluation
+COLUMNS = ("system", "corpus", "piece", "synthetic", "human", "feature", "measure", "value", "undefined")
 REMEDY = "Give a folder that `dexter evaluate` wrote, or one of `dexter run`"
 
 
@@ -52,7 +53,7 @@ def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
             raise ValueError(f"{MEASURES} is not the one it was written with")
         if not all(isinstance(system["name"], str) for system in content["systems"]):
             raise ValueError("a system has no name")
-        measures = pl.read_parquet(io.BytesIO(data)).select(SCHEMA)
+        measures = pl.read_parquet(io.BytesIO(data)).select(pl.col(name).cast(SCHEMA[name]) for name in COLUMNS)
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         reason = f"not an evaluation ({type(error).__name__}: {error})"
         raise InputError(folder, reason, REMEDY, "baseline_unreadable") from error

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import code_version, write_atomically
 from dexter_model.errors import InputError
-from dexter_model.metrics.renders import Render, RenderFolder
+from dexter_model.metrics.renders import Render
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.report import audio
+from dexter_model.report.denoising import animation, excerpt, trajectory
 from dexter_model.report.examples import Example, choose, piece_example, score_example
 from dexter_model.report.html import count, icon, render_page
 from dexter_model.report.sections import (
@@ -27,6 +28,8 @@ from dexter_model.report.sections import (
     tiles,
     training_section,
 )
+from dexter_model.report.sweep import sweep_section
+from dexter_model.report.verdict import verdict_section
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.baseline import EVALUATION
 from tasks.evaluate import read_folders
@@ -34,8 +37,9 @@ from tasks.orchestration import task
 
 if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
+    from dexter_model.expression.plan import Sampling
 
-REPORT = "report.html"
+REPORT, SWEEP = "report.html", "sweep.json"
 EXAMPLES = 3
 
 
@@ -44,15 +48,17 @@ class ReportInputs:
     """Where a report's parts are; None or empty for those there are not.
 
     ``stages`` are records of what ran: ``name``, ``seconds``, and whatever else is worth telling, in it or in a
-    ``result`` of it.
+    ``result`` of it. ``sampling`` is how the checkpoint samples where it is shown at work.
     """
 
     store_url: str | None = None
     version: str | None = None
     checkpoint: str | Path | None = None
+    sampling: Sampling | None = None
     renders: Sequence[str | Path] = ()
     external: Mapping[str, str | Path] = field(default_factory=dict)
     evaluation: str | Path | None = None
+    sweep: str | Path | None = None
     stages: Sequence[Mapping[str, Any]] = ()
     title: str = "DExter: corpora in, evaluated performances out"
 
@@ -72,21 +78,27 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
         InputError: a part that was given cannot be read.
     """
     data = open_version(inputs.store_url, inputs.version) if inputs.store_url else None
-    evaluation = _read_evaluation(Path(inputs.evaluation)) if inputs.evaluation else None
+    evaluation = _read(Path(inputs.evaluation), EVALUATION, "tables") if inputs.evaluation else None
+    sweep = _read(Path(inputs.sweep), SWEEP, "comparison") if inputs.sweep else None
     checkpoint = _read_checkpoint(inputs.checkpoint) if inputs.checkpoint else None
     section = data_section(data) if data else None
-    examples = _examples(read_folders(inputs.renders, inputs.external), data)
+    renders = [render for folder in read_folders(inputs.renders, inputs.external) for render in folder.renders]
+    examples = _examples(renders, data)
+    verdict = (evaluation or {}).get("regression")
     contents = {
         "title": inputs.title,
         "lead": _lead(data, evaluation, examples),
         "icon": icon(),
         "banners": _banners(evaluation),
+        "verdict": verdict_section(verdict) if verdict else None,
         "tiles": tiles(section, len(data.performances) if data else 0, evaluation),
         "stages": stage_rows(inputs.stages),
         "provenance": provenance(code_version(), data, checkpoint, evaluation),
         "data": section,
         "training": training_section(checkpoint["meta"]) if checkpoint else None,
+        "sweep": sweep_section(sweep) if sweep else None,
         "evaluation": evaluation_section(evaluation) if evaluation else None,
+        "denoising": _denoising(inputs, renders, data) if inputs.checkpoint and renders else None,
         "examples": examples,
         "silent": audio.why_silent(),
     }
@@ -95,15 +107,18 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
     return path
 
 
-def _read_evaluation(folder: Path) -> dict[str, Any]:
-    path = folder / EVALUATION
+def _read(folder: Path, name: str, part: str) -> dict[str, Any]:
+    """``evaluation.json`` or ``sweep.json``, which must have the ``part`` that matters."""
+    path = folder / name
     try:
         content = json.loads(path.read_bytes())
-        assert isinstance(content["tables"], list)
+        assert isinstance(content[part], list | dict)
         return content
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        reason = f"not an evaluation ({type(error).__name__})"
-        raise InputError(path, reason, "Give a folder that `dexter evaluate` wrote", "evaluation_unreadable") from error
+        what = path.stem
+        reason = f"not {'an' if what == 'evaluation' else 'a'} {what} ({type(error).__name__})"
+        remedy = f"Give a folder that `dexter {'evaluate' if what == 'evaluation' else what}` wrote"
+        raise InputError(path, reason, remedy, f"{what}_unreadable") from error
 
 
 def _read_checkpoint(folder: str | Path) -> dict[str, Any]:
@@ -111,8 +126,7 @@ def _read_checkpoint(folder: str | Path) -> dict[str, Any]:
     return {"meta": checkpoint.meta, "digest": checkpoint.digest}
 
 
-def _examples(folders: Sequence[RenderFolder], data: DatasetVersion | None) -> list[Example]:
-    renders = [render for folder in folders for render in folder.renders]
+def _examples(renders: Sequence[Render], data: DatasetVersion | None) -> list[Example]:
     with Sandbox() as sandbox:
         made = [_example(of_score, data, sandbox) for of_score in choose(renders, EXAMPLES)]
     return [example for example in made if example]
@@ -128,6 +142,22 @@ def _example(renders: list[Render], data: DatasetVersion | None, sandbox: Sandbo
         return piece_example(piece, renders, sandbox, sounds=sounds)
     except InputError:
         return None
+
+
+def _denoising(
+    inputs: ReportInputs, renders: Sequence[Render], data: DatasetVersion | None
+) -> dict[str, str | int] | None:
+    """The checkpoint at work on the first piece that was rendered; None when there is none, or it cannot work."""
+    piece = _piece(choose(renders, 1)[0][0], data)
+    if piece is None:
+        return None
+    try:
+        path = trajectory(excerpt(piece), str(inputs.checkpoint), inputs.sampling)
+    except InputError:
+        return None
+    moving, still = animation(piece, path)
+    about = {"title": piece.title or piece.key, "notes": path.clean.shape[1], "steps": len(path.times) - 1}
+    return {"moving": moving, "still": still, **about}
 
 
 def _piece(render: Render, data: DatasetVersion | None) -> Piece | None:

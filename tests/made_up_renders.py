@@ -78,14 +78,18 @@ def refused(key: str, reason: str) -> Quarantined:
     return Quarantined("MADE_UP", "lost", key, "missing_score", reason, "Add it", "0" * 64, "")
 
 
-def write_renders(folder: Path, pieces: Sequence[Piece], *, codecs: bool = True, samples: int = 1) -> Path:
-    """Write a folder as ``dexter render`` does, played by a virtual pianist."""
+def write_renders(
+    folder: Path, pieces: Sequence[Piece], *, codecs: bool = True, samples: int = 1, shapeless: bool = False
+) -> Path:
+    """Write a folder as ``dexter render`` does, played by a virtual pianist, with ``shapeless`` at random loudness."""
     rows = []
     folder.mkdir(parents=True, exist_ok=True)
     for piece in pieces:
         for sample in range(samples):
             name = f"{piece.key}_{sample}"
             codec = kth.perform(piece.score, kth.Pianist("render", seed=77 + sample, noise=3, phrase_arch=0.5), 90)
+            if shapeless:
+                codec[:, 1] = np.random.default_rng(sample).uniform(0.2, 0.9, len(codec))
             codec_file = f"{name}.npz" if codecs else None
             row: dict[str, Any] = {"name": name, "midi": f"{name}.mid", "codec": codec_file, "sample": sample}
             rows.append(row | {"corpus": piece.corpus, "piece": piece.key, "score": f"{piece.key}.musicxml"})

@@ -1,8 +1,8 @@
 """The few figures that a system is judged by, piece by piece: what regressions and sweeps compare.
 
 Two things differ from the tables of an evaluation, where an undefined figure is left out. A constant prediction has a
-correlation of 0 here: a model that went flat must look worse, not vanish from the mean. And spread counts by its
-distance from the human's, since both flat and wild are worse.
+correlation of 0 here: a model that went flat must look worse, not vanish from the mean. And where figures are judged,
+spread counts by its distance from the human's, since both flat and wild are worse.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ MAIN_FIGURES = (
     MainFigure(
         "velocity_error", "velocity", "mean_absolute_error", "velocity_error", "Velocity error", "MIDI velocity"
     ),
-    MainFigure("velocity_spread", "velocity", "spread", "spread", "Velocity spread, off the human's"),
-    MainFigure("tempo_spread", "log_beat_period", "spread", "spread", "Tempo spread, off the human's"),
+    MainFigure("velocity_spread", "velocity", "spread", "spread", "Velocity spread / human"),
+    MainFigure("tempo_spread", "log_beat_period", "spread", "spread", "Tempo spread / human"),
 )
 
 
@@ -59,10 +59,7 @@ def compared_pieces(measures: pl.DataFrame) -> pl.DataFrame:
 
 
 def by_human(measures: pl.DataFrame, system: str, figure: MainFigure) -> pl.DataFrame:
-    """A system's figure against each human performance: corpus, piece, human, value; the mean over its samples.
-
-    Spread is the ratio itself here, as means are taken of ratios before their distance from 1.
-    """
+    """A system's figure against each human performance: corpus, piece, human, value; the mean over its samples."""
     wanted = {"system": system, "feature": figure.feature, "measure": figure.measure}
     flat = (pl.col("undefined") == "constant prediction") & (figure.kind == "correlation")
     rows = measures.filter(**wanted).with_columns(value=pl.when(flat).then(0.0).otherwise("value"))
@@ -70,10 +67,12 @@ def by_human(measures: pl.DataFrame, system: str, figure: MainFigure) -> pl.Data
     return groups.agg(pl.col("value").mean()).sort("corpus", "piece", "human")
 
 
-def by_piece(of_humans: pl.DataFrame, figure: MainFigure, column: str = "value") -> dict[PieceKey, float]:
-    """The figure of every piece: the mean over its humans, of spread the distance of that mean from 1."""
+def by_piece(of_humans: pl.DataFrame, column: str = "value") -> dict[PieceKey, float]:
+    """The figure of every piece: the mean over its humans."""
     means = of_humans.group_by("corpus", "piece").agg(pl.col(column).mean()).sort("corpus", "piece")
-    distance = figure.kind == "spread"
-    return {
-        (corpus, piece): abs(value - 1.0) if distance else float(value) for corpus, piece, value in means.iter_rows()
-    }
+    return {(corpus, piece): float(value) for corpus, piece, value in means.iter_rows()}
+
+
+def off_human(values: dict[PieceKey, float], figure: MainFigure) -> dict[PieceKey, float]:
+    """Figures as better or worse: of a spread its distance from 1, of the others themselves."""
+    return {piece: abs(value - 1.0) if figure.kind == "spread" else value for piece, value in values.items()}

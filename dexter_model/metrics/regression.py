@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from dexter_model.metrics.intervals import paired_difference
-from dexter_model.metrics.main_figures import MAIN_FIGURES, MainFigure, by_human, by_piece, compared_pieces
+from dexter_model.metrics.main_figures import MAIN_FIGURES, MainFigure, by_human, by_piece, compared_pieces, off_human
 from dexter_model.metrics.tolerance import Tolerance
 
 REGRESSION, WORSE, BETTER, UNCLEAR = "regression", "worse within tolerance", "better", "no clear difference"
@@ -60,7 +60,7 @@ def _comparison(
     """One figure of one system; None when the runs have no piece with it in common."""
     ours, theirs = by_human(now, pair[0], figure), by_human(before, pair[1], figure)
     shared = ours.join(theirs, on=["corpus", "piece", "human"], suffix="_before")
-    after, earlier = by_piece(shared, figure), by_piece(shared, figure, "value_before")
+    after, earlier = (off_human(by_piece(shared, column), figure) for column in ("value", "value_before"))
     if not after:
         return None
     change = paired_difference(after, earlier, seed=seed)
@@ -74,7 +74,7 @@ def _comparison(
         "system": pair[0],
         "baseline_system": pair[1],
         "figure": figure.name,
-        "label": figure.label,
+        "label": f"{figure.label}, distance from 1" if figure.kind == "spread" else figure.label,
         "unit": figure.unit,
         "before": sum(earlier.values()) / len(earlier),
         "after": sum(after.values()) / len(after),

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dexter_model.metrics.curves import FEATURES
+from dexter_model.metrics.main_figures import MAIN_FIGURES
 from dexter_model.metrics.measures import TEMPO_VELOCITY
 
 NEAR_ZERO_TOLD = 0.01  # share of denominators near zero from which a deviation is marked
@@ -84,6 +85,17 @@ def duration(seconds: float) -> str:
 def short(digest: str | None) -> str:
     """The beginning of a digest, enough to compare by eye."""
     return (digest or "–")[:12]
+
+
+def main_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The few figures a system is judged by, a row a system, a column a figure (``metrics.main_figures``)."""
+    known = {(row["measure"], row["feature"], row["system"]): row for row in table["rows"]}
+    shown = [f for f in MAIN_FIGURES if any(key[:2] == (f.measure, f.feature) for key in known)]
+    rows = [
+        {"label": system, "cells": [_cell(known, f.measure, f.feature, system) for f in shown]}
+        for system in table["systems"]
+    ]
+    return {"columns": [{"label": f.label, "unit": f.unit} for f in shown], "rows": rows}
 
 
 def metric_tables(table: Mapping[str, Any], space: bool = False) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import polars as pl
 
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.report.figures import correlations, loss_curve
-from dexter_model.report.html import count, metric_tables, number, short
+from dexter_model.report.html import count, main_table, metric_tables, number, short
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -67,7 +67,11 @@ def provenance(
         maker = system.get("checkpoint") or {}
         checkpoint_used = f"checkpoint {maker.get('label')} {short(maker.get('digest'))}"
         parts = [f"{system['renders']} renders", MIDI_ONLY if system.get("midi_only") else checkpoint_used]
-        parts += [f"{name} {system[name]}" for name in ("steps", "guidance", "seed") if system.get(name) is not None]
+        parts += [
+            f"{name} {system[name]}"
+            for name in ("sampler", "steps", "guidance", "seed")
+            if system.get(name) is not None
+        ]
         rows += [(f"system {system['name']}", " · ".join(parts), system["renders_digest"])]
     if evaluation:
         rows += [("evaluation", f"seed {evaluation['seed']} · {evaluation['code_version']}", "")]
@@ -149,6 +153,7 @@ def _table(table: Mapping[str, Any]) -> Row:
         "synthetic": table["synthetic"],
         "about": "; ".join(about) + ".",
         "systems": table["systems"],
+        "main": main_table(table),
         "measures": metric_tables(table),
         "space": metric_tables(table, space=True),
         "chart": correlations(drawn, table["systems"]) if drawn else None,

@@ -147,4 +147,4 @@ def test_the_mean_of_a_piece_is_over_samples_then_humans() -> None:
             for h, s, v in [("a", 0, 0.2), ("a", 1, 0.4), ("b", 0, 0.9)]
         ]
     )
-    assert by_piece(by_human(frame, "ours", figure), figure) == {("C", "p"): pytest.approx(0.6)}
+    assert by_piece(by_human(frame, "ours", figure)) == {("C", "p"): pytest.approx(0.6)}

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect_api import ask, serving
 
 CONFIG = """
 build: {corpora: [DEMO], workers: 1}
@@ -28,26 +25,8 @@ render: {steps: 3}
 @pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API's URL of a Prefect server with a database of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("prefect")
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (
-        (home / "server.log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
-    ):
-        url = f"http://127.0.0.1:{port}/api"
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5)
-                break
-            except (urllib.error.URLError, OSError):
-                assert server.poll() is None, (home / "server.log").read_text()
-                time.sleep(0.5)
+    with serving(tmp_path_factory.mktemp("prefect")) as url:
         yield url
-        server.terminate()
 
 
 def run_job(folder: Path, url: str | None) -> dict[str, Any]:
@@ -61,12 +40,6 @@ def run_job(folder: Path, url: str | None) -> dict[str, Any]:
     assert Path(done.stdout.splitlines()[-1]).name == "report.html"
     assert "<html" in (folder / "out" / "report.html").read_text()
     return json.loads((folder / "out" / "run.json").read_text())
-
-
-def ask(url: str, what: str) -> list[dict[str, Any]]:
-    """Everything of a kind that the server has."""
-    request = urllib.request.Request(f"{url}/{what}/filter", b"{}", {"Content-Type": "application/json"})
-    return json.loads(urllib.request.urlopen(request, timeout=30).read())
 
 
 @pytest.mark.cluster

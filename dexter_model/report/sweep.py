@@ -1,0 +1,116 @@
+"""A sweep's page: what to choose, every setting in one table, quality against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dexter_model.metrics.main_figures import MAIN_FIGURES
+from dexter_model.metrics.sweeps import MOST_OFF
+from dexter_model.report.figures import INK, RENDERS, STYLE, data_uri
+from dexter_model.report.html import count, number
+
+FRONT, OTHER = RENDERS[0], "#6b7280"
+NAMED = 8  # settings named in the plot beside those on the front; more would lie on one another
+
+Row = dict[str, Any]
+
+
+def sweep_section(sweep: Mapping[str, Any]) -> Row:
+    """``sweep.json`` as plain values for the page."""
+    compared = sweep["comparison"]
+    rows = sorted(compared["rows"], key=lambda row: -row["quality"]["mean"])
+    shown = [figure for figure in MAIN_FIGURES if any(figure.name in row["figures"] for row in rows)]
+    swept = {name: len(values) for name, values in sweep["grid"].items()}
+    pieces = max((row["quality"]["pieces"] for row in rows), default=0)
+    grid = " × ".join(f"{name} ({number_of})" for name, number_of in swept.items())
+    return {
+        "summary": f"{count(len(rows), 'setting')} of {grid}, each on {count(pieces, 'piece')}.",
+        "choices": _choices(compared),
+        "columns": [{"label": figure.label, "unit": figure.unit} for figure in shown],
+        "rows": [_row(row, compared, [figure.name for figure in shown]) for row in rows],
+        "chart": pareto(rows) if rows else None,
+        "refused": sweep["refused"],
+    }
+
+
+def _choices(compared: Mapping[str, Any]) -> list[str]:
+    by_name = {row["system"]: row for row in compared["rows"]}
+    best, frugal = (by_name.get(compared[which]) for which in ("best", "frugal"))
+    if best is None or frugal is None:
+        return ["No setting could be compared."]
+    told = [f"Best: {best['system']}, {_costing(best)}."]
+    if frugal is not best:
+        told += [f"Cheapest that is not clearly worse: {frugal['system']}, {_costing(frugal)}."]
+    if not best["calibrated"]:
+        share = f"{MOST_OFF:.0%}"
+        told += [f"No setting's velocity and tempo both vary within {share} of what humans do: choose with care."]
+    return told
+
+
+def _costing(row: Mapping[str, Any]) -> str:
+    return f"quality {number(row['quality']['mean'], 3)} at {count(row['cost'], 'function evaluation')}"
+
+
+def _row(row: Mapping[str, Any], compared: Mapping[str, Any], figures: Sequence[str]) -> Row:
+    marks = [
+        mark
+        for mark, name in (("best", compared["best"]), ("cheapest as good", compared["frugal"]))
+        if name == row["system"]
+    ]
+    marks += [] if row["calibrated"] else ["spread out of bounds"]
+    return {
+        "system": row["system"],
+        "marks": " · ".join(marks),
+        "front": row["front"],
+        "cost": number(row["cost"]),
+        "cells": [cell(row["quality"], 3), *(cell(row["figures"].get(figure)) for figure in figures)],
+    }
+
+
+def cell(figure: Mapping[str, Any] | None, digits: int = 2) -> dict[str, str]:
+    """A mean, and its interval where there is one."""
+    if figure is None:
+        return {"text": "–", "interval": ""}
+    ends = (figure["low"], figure["high"])
+    interval = "" if None in ends else f"{number(ends[0], digits)} … {number(ends[1], digits)}"
+    return {"text": number(figure["mean"], digits), "interval": interval}
+
+
+@mpl.rc_context(STYLE)
+def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Quality against function evaluations, the front as a line; settings with too much or little spread are hollow.
+
+    Args:
+        rows: of ``metrics.sweeps.compare_settings``, the best first.
+    """
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        mean, low, high = (row["quality"][name] for name in ("mean", "low", "high"))
+        colour = FRONT if row["front"] else OTHER
+        if low is not None:
+            axes.plot([row["cost"]] * 2, [low, high], color=colour, linewidth=1.2, alpha=0.35)
+        face = colour if row["calibrated"] else "white"
+        axes.plot(row["cost"], mean, "o", color=colour, markerfacecolor=face, markersize=7)
+    front = sorted((row["cost"], row["quality"]["mean"]) for row in rows if row["front"])
+    axes.plot(*zip(*front, strict=True), color=FRONT, linewidth=1.4, label="worth its cost")
+    axes.set_xscale("log")
+    costs = sorted({row["cost"] for row in rows})
+    axes.set_xticks(costs, [str(cost) for cost in costs])
+    axes.minorticks_off()
+    axes.margins(x=0.12)
+    axes.set(xlabel="function evaluations a window", ylabel="quality (mean correlation of velocity and tempo)")
+    _name(axes, [row for row in rows if row["front"]] or rows[:NAMED])
+    axes.legend(loc="lower right")
+    return data_uri(figure, "svg")
+
+
+def _name(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        place = (row["cost"], row["quality"]["mean"])
+        axes.annotate(row["system"], place, (6, 6), textcoords="offset points", fontsize=8.5, color=INK)
