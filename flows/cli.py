@@ -11,20 +11,29 @@ import sys
 import typer
 
 from dexter_model.errors import InputError, RegressionError
-from flows.commands import codec, corpora, dataset, job, model
+from flows.commands import codec, corpora, dataset, job, model, sweep
 
 app = typer.Typer(
     name="dexter",
     help="The batch platform for expressive piano performance: aligned corpora in, trained models and evaluated "
     "renders out.\n\nStart with `dexter run configs/demo.yaml`. A data set is a folder or an s3:// URL. With "
-    "PREFECT_API_URL set, dataset build, train, render, evaluate and run are runs of that Prefect server.",
+    "PREFECT_API_URL set, dataset build, train, render, evaluate, sweep and run are runs of that Prefect server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(dataset.app, name="dataset")
-for command in (codec.encode, codec.decode, model.train, model.render, model.evaluate, model.report, job.run):
+for command in (
+    codec.encode,
+    codec.decode,
+    model.train,
+    model.render,
+    model.evaluate,
+    sweep.sweep,
+    model.report,
+    job.run,
+):
     app.command(rich_help_panel="Commands")(command)
 
 

@@ -59,6 +59,7 @@ def run(parameters: JobParameters) -> Path:
         checkpoint=checkpoint,
         renders=parameters.evaluate.renders,
         evaluation=parameters.evaluate.out,
+        sweep=None,
     )
     page = stage("report", lambda: report(told, list(stages)))
     _record(out, parameters, stages)

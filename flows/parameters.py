@@ -132,6 +132,36 @@ class EvaluateParameters(_Parameters):
         return self
 
 
+class SweepParameters(_Parameters):
+    """Ways to render a data set's split, rendered, evaluated and compared."""
+
+    out: Folder = Field(f"{OUT}/sweep", description="folder for renders, evaluation, sweep.json and report.html")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {"steps": [5, 10, 20, 50], "guidance": [1.0, 1.2, 2.0]},
+        min_length=1,
+        description="values of parameters of rendering; all combinations are rendered",
+    )
+    render: RenderParameters = Field(
+        RenderParameters.model_validate({"store": f"{OUT}/dataset"}),
+        description="what all of them share: the data set, which pieces",
+    )
+    workers: Workers = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_store(cls, values: Any) -> Any:
+        given = values.get("render") if isinstance(values, dict) else None
+        return {**values, "render": {"store": f"{OUT}/dataset", **given}} if isinstance(given, dict) else values
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        if self.render.store is None:
+            raise ValueError("render.store: a sweep renders a data set's split, whose performances it is judged by")
+        if fixed := sorted({"out", "scores", "store", "version", "split", "paired", "pieces"} & set(self.grid)):
+            raise ValueError(f"grid: {', '.join(fixed)} must be the same for all; set it under render")
+        return self
+
+
 class ReportParameters(_Parameters):
     """One page of whatever of these there is."""
 
@@ -141,6 +171,7 @@ class ReportParameters(_Parameters):
     checkpoint: str | None = Field(None, description="a checkpoint folder")
     renders: list[str] = Field([], description="folders written by `dexter render`")
     evaluation: str | None = Field(None, description="a folder written by `dexter evaluate`")
+    sweep: str | None = Field(None, description="a folder written by `dexter sweep`")
 
 
 class JobParameters(_Parameters):

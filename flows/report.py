@@ -21,6 +21,7 @@ def report(parameters: ReportParameters, stages: Sequence[Mapping[str, Any]] = (
         checkpoint=parameters.checkpoint,
         renders=parameters.renders,
         evaluation=parameters.evaluation,
+        sweep=parameters.sweep,
         stages=stages,
     )
     path = write_report(inputs, parameters.out).resolve()

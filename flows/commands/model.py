@@ -141,6 +141,7 @@ def report(
     checkpoint: Annotated[str | None, typer.Option(help="A checkpoint folder.")] = None,
     renders: Annotated[list[str] | None, typer.Option(help="Folder written by render; repeatable.")] = None,
     evaluation: Annotated[str | None, typer.Option(help="Folder written by evaluate.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Folder written by sweep.")] = None,
 ) -> None:
     """Write one self-contained HTML report of whatever of these there is."""
     from flows.configuration import load
@@ -154,5 +155,6 @@ def report(
         "checkpoint": checkpoint,
         "renders": renders or None,
         "evaluation": evaluation,
+        "sweep": sweep,
     }
     print(flow(load(ReportParameters, options=given)))
