@@ -124,7 +124,7 @@ QUARTER = """<note id="n{n}"><pitch><step>C</step><octave>{octave}</octave></pit
 
 
 def test_folded_and_unfolded_alignments_do_not_mix(tmp_path: Path, sandbox: Sandbox) -> None:
-    notes = "".join(QUARTER.format(n=n, octave=n + 3) for n in range(3))
+    notes = "".join(QUARTER.format(n=n, octave=n + 2) for n in range(3))
     (tmp_path / "s.musicxml").write_text(REPEATED.format(notes=notes))
     match_file(tmp_path / "s_folded.match", ["0", "1", "2"])
     match_file(tmp_path / "s_a.match", ["0", "1", "2"])
@@ -139,6 +139,49 @@ def test_folded_and_unfolded_alignments_do_not_mix(tmp_path: Path, sandbox: Sand
     assert piece.note_id.tolist() == ["n0-1", "n1-1", "n2-1"]
     assert [p["key"] for p in piece.performances] == ["s_a.match", "s_b.match"]
     assert [(item.performance, item.code) for item in refused] == [("s_folded.match", "unfolding_differs")]
+
+
+FEATURES = "melody,articulation,rhythm_complexity,rhythm_stability,dissonance,tonal_stability,minorness"
+
+
+def test_every_performance_tells_where_its_perceptual_features_come_from(tmp_path: Path, sandbox: Sandbox) -> None:
+    for name in ("a", "b", "c"):
+        match_file(tmp_path / f"s_{name}.match", ["0x", *map(str, range(1, 60))])
+    (tmp_path / "s_a_cep_features.csv").write_text(f"frame_start_time,{FEATURES}\n15,1,2,3,4,5,6,7\n20,2,3,4,5,6,7,8\n")
+    (tmp_path / "s_b_cep_features.csv").write_text("no table")
+    paths = {name: str(tmp_path / f"s_{name}.match") for name in "abc"}
+    played = tuple(PerformanceSource(f"s_{name}.match", path, None, name) for name, path in paths.items())
+    source = PieceSource("FOLDER", "key", "work", "c", "t", paths["a"], played)
+    piece, [refused] = encode_piece(source, sandbox, "csv")
+    assert piece is not None
+    assert [row["perceptual"] for row in piece.performances] == ["cep_csv", "estimate:symbolic-v1"]
+    assert (refused.performance, refused.code) == ("s_b.match", "perceptual_unreadable")
+    assert piece.frames[0] == 2
+    np.testing.assert_array_equal(piece.perceptual[:2, 6], [7, 8])
+    assert np.isnan(piece.perceptual_reference[:2]).all()
+    first_heard = 0.5  # s: the first note is not played, and the clock starts at the second
+    np.testing.assert_allclose(piece.frame_time[:2], np.array([15, 20]) - 7.487 - first_heard, atol=0.001)
+    known = piece.perceptual_notes(delta=False)
+    assert np.isfinite(known[0, :50]).all()
+    assert np.isnan(known[0, 56:]).all()  # later than 15 s after the last of the corpus's frames
+    assert np.isfinite(known[1]).all()
+    assert np.isnan(piece.perceptual_notes(delta=True)[0]).all()
+    assert np.isfinite(piece.perceptual_notes(delta=True)[1]).all()
+
+
+def test_features_are_estimated_or_left_out(tmp_path: Path, sandbox: Sandbox) -> None:
+    match_file(tmp_path / "s_a.match", [str(n) for n in range(60)])
+    [source] = folder(tmp_path)
+    estimated, _ = encode_piece(source, sandbox)
+    without, _ = encode_piece(source, sandbox, "none")
+    assert estimated is not None
+    assert without is not None
+    assert estimated.frames[0] == len(estimated.frame_time) > 0
+    assert without.frames.tolist() == [0]
+    assert without.performances[0]["perceptual"] == "none"
+    assert np.isnan(without.perceptual_notes(delta=False)).all()
+    assert estimated.digest() != without.digest()
+    assert encode_piece(source, sandbox)[0].digest() == estimated.digest()  # type: ignore[union-attr]
 
 
 @pytest.mark.corpora

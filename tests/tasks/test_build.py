@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ SCORE = """<?xml version="1.0" encoding="UTF-8"?>
 <score-partwise version="3.1"><part-list><score-part id="P1"><part-name>Piano</part-name></score-part></part-list>
 <part id="P1"><measure number="1"><attributes><divisions>1</divisions><time><beats>{notes}</beats>
 <beat-type>4</beat-type></time></attributes>{body}</measure></part></score-partwise>"""
+CEP_FEATURES = """frame_start_time,melodiousness,articulation,rhythm_complexity,rhythm_stability,dissonance,\
+tonal_stability,minorness
+15,1,2,3,4,5,6,7
+"""
 BUILD = """
 import sys
 from pathlib import Path
@@ -42,7 +47,8 @@ def write_piece(root: Path, name: str, notes: int = 12, performances: int = 2, t
         for n in range(notes):
             score = f"snote(n{n},[{steps[n % 7]},n],{3 + n % 3},1:{n + 1},0,1/4,{n:.4f},{n + 1:.4f},[v1,staff1])"
             onset = tempo * n + 7 * p * (n % 4)
-            played = f"note({n},{60 + n},{onset},{onset + 400},{40 + 5 * p + n},0,0)"
+            pitch = 12 * (4 + n % 3) + (0, 2, 4, 5, 7, 9, 11)[n % 7]
+            played = f"note({n},{pitch},{onset},{onset + 400},{40 + 5 * p + n},0,0)"
             lines.append(f"{score}-{played if n != 3 else 'deletion'}.")
         (root / f"{name}_p{p:02}.match").write_text("\n".join(lines) + "\n")
 
@@ -54,7 +60,7 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def build(corpus: Path, url: Path, workers: int = 0, **options: bool) -> BuildResult:
+def build(corpus: Path, url: Path, workers: int = 0, **options: Any) -> BuildResult:
     return build_dataset(folder(corpus), str(url), workers=workers, **options)
 
 
@@ -104,6 +110,24 @@ def test_a_change_runs_its_piece_alone_and_says_why(corpus: Path, tmp_path: Path
     assert same.to_list() == [True, False, True, True, True]
     build(corpus, tmp_path / "fresh")
     assert open_version(str(tmp_path / "fresh")).digest == after.digest
+
+
+def test_another_source_of_perceptual_features_builds_anew(corpus: Path, tmp_path: Path) -> None:
+    first = build(corpus, tmp_path / "store")
+    assert first.perceptual == {"estimate:symbolic-v1": 10}
+    (corpus / "piece_a_p00_cep_features.csv").write_text(CEP_FEATURES)
+    assert build(corpus, tmp_path / "store").runs == []
+    told = build(corpus, tmp_path / "store", perceptual="csv")
+    assert {run[2] for run in told.runs[1:]} == {"perceptual estimate:symbolic-v1 became csv, else estimate:symbolic-v1"}
+    assert told.runs[0][2].endswith("perceptual features of piece_a_p00.match added")
+    assert told.perceptual == {"estimate:symbolic-v1": 9, "cep_csv": 1}
+    version = open_version(str(tmp_path / "store"))
+    assert version.encoder["parameters"]["perceptual"] == "csv, else estimate:symbolic-v1"
+    heard = version.piece("FOLDER", "piece_a.musicxml")
+    assert heard.perceptual[:, 0].tolist()[:1] == [1.0]
+    assert heard.frames.sum() == len(heard.perceptual) == len(heard.frame_time)
+    assert build(corpus, tmp_path / "store", perceptual="none").perceptual == {"none": 10}
+    assert list_versions(str(tmp_path / "store")) == ["v1", "v2", "v3"]
 
 
 def test_without_a_cache_a_change_is_seen_all_the_same(
