@@ -116,7 +116,9 @@ def test_a_store_of_before_there_were_perceptual_features_is_read(url: str, monk
     with monkeypatch.context() as before:
         before.setattr(building_module, "FORMAT", "dexter-dataset-1")
         before.setattr(building_module, "TABLES", tables)
-        before.setattr(building_module, "pack", lambda pieces: {k: v for k, v in pack(pieces).items() if k not in later})
+        before.setattr(
+            building_module, "pack", lambda pieces: {k: v for k, v in pack(pieces).items() if k not in later}
+        )
         publish(url, [[piece("a"), piece("b")]])
     version = open_version(url)
     assert version.performances["perceptual"].to_list() == ["none"] * 6

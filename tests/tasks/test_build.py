@@ -118,7 +118,9 @@ def test_another_source_of_perceptual_features_builds_anew(corpus: Path, tmp_pat
     (corpus / "piece_a_p00_cep_features.csv").write_text(CEP_FEATURES)
     assert build(corpus, tmp_path / "store").runs == []
     told = build(corpus, tmp_path / "store", perceptual="csv")
-    assert {run[2] for run in told.runs[1:]} == {"perceptual estimate:symbolic-v1 became csv, else estimate:symbolic-v1"}
+    assert {run[2] for run in told.runs[1:]} == {
+        "perceptual estimate:symbolic-v1 became csv, else estimate:symbolic-v1"
+    }
     assert told.runs[0][2].endswith("perceptual features of piece_a_p00.match added")
     assert told.perceptual == {"estimate:symbolic-v1": 9, "cep_csv": 1}
     version = open_version(str(tmp_path / "store"))
