@@ -71,10 +71,10 @@ def _melody(notes: np.ndarray, tops: np.ndarray) -> np.ndarray:
     onsets, pitches = notes["onset_sec"][tops].tolist(), notes["pitch"][tops].tolist()
     key_ups = (notes["onset_sec"] + notes["keydown_sec"])[tops].tolist()
     melody = []
-    held: list[tuple[int, float]] = []  # pitch and key-up of melody keys that are down
+    held: dict[int, float] = {}  # when melody keys that are down go up, by pitch
     for top, onset, pitch, key_up in zip(tops.tolist(), onsets, pitches, key_ups, strict=True):
-        held = [key for key in held if key[1] >= onset + HELD]
-        if all(other - pitch <= MELODY_GAP for other, _ in held):
+        held = {other: up for other, up in held.items() if up >= onset + HELD}
+        if max(held, default=pitch) - pitch <= MELODY_GAP:
             melody.append(top)
-            held.append((pitch, key_up))
+            held[pitch] = key_up
     return np.array(melody)

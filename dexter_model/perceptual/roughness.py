@@ -15,17 +15,18 @@ ROLL_OFF = 0.88  # from a partial's amplitude to the next one's
 AFTER = 0.030  # s after an event at which it is listened to
 MEMORY = 6.0  # s after which a note that sounds on is not heard any more
 DECAY = 1.5  # s
+BLOCK = 4096  # events whose notes are held at a time
 CANDIDATES = 256  # notes back from an event; nobody plays more in 6 s, and a file that does must not cost the more
 
 
 def roughness_terms(events: Events, windows: Windows) -> dict[str, np.ndarray]:
     """``dis``, the mean roughness of the window's events over their amplitudes, and ``dn``, over the root of their
     number of notes too, (M,) each."""
-    pitch, amplitude = _sounding(events)
-    rough = ratio(roughness(pitch, amplitude), total_amplitude(amplitude))
-    count = (amplitude > 0).sum(axis=1)
+    now = events.last_onset + AFTER
+    blocks = [_relative(*_sounding(events, now[i : i + BLOCK])) for i in range(0, len(now), BLOCK)]
+    dis, dn = np.concatenate(blocks, axis=1)
     low, high = windows.spans(events.onset)
-    return {"dis": means(rough, low, high), "dn": means(rough / np.sqrt(np.maximum(count, 1)), low, high)}
+    return {"dis": means(dis, low, high), "dn": means(dn, low, high)}
 
 
 def roughness(pitch: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
@@ -49,11 +50,16 @@ def total_amplitude(amplitude: np.ndarray) -> np.ndarray:
     return amplitude.sum(axis=1) * _roll_off().sum()
 
 
-def _sounding(events: Events) -> tuple[np.ndarray, np.ndarray]:
-    """Pitches and amplitudes (E, 6) of the loudest notes that sound 30 ms after each event, amplitude 0 for none."""
+def _relative(pitch: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+    """Roughness over amplitude, and that over the root of the number of notes (2, E); NaN where nothing sounds."""
+    dis = ratio(roughness(pitch, amplitude), total_amplitude(amplitude))
+    return np.stack([dis, dis / np.sqrt(np.maximum((amplitude > 0).sum(axis=1), 1))])
+
+
+def _sounding(events: Events, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pitches and amplitudes (E, 6) of the loudest notes that sound at these times (E,), amplitude 0 for none."""
     notes = events.notes
     onset, end = notes["onset_sec"], notes["onset_sec"] + notes["duration_sec"]
-    now = events.last_onset + AFTER
     high = np.searchsorted(onset, now, side="right")
     low = np.maximum(np.searchsorted(onset, now - MEMORY), high - CANDIDATES)
     event, note = members(low, high)

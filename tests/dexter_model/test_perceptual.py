@@ -22,6 +22,7 @@ from dexter_model.perceptual.tonality import CBMS, KK, key_correlations
 from dexter_model.perceptual.windows import windows_over
 from dexter_model.performers import deadpan
 from dexter_model.reading.match import load_match
+from dexter_model.reading.midi import load_midi
 from dexter_model.reading.score import load_score
 
 NO_BEATS = (np.zeros(0), np.zeros(0))
@@ -316,3 +317,17 @@ def test_pianists_of_one_piece_agree(corpora_root: Path) -> None:
     (one, _), (other, spread) = values
     assert np.abs(one - other).max() < 0.15  # a standard deviation of the scale
     assert (spread > 0).all()
+
+
+@pytest.mark.corpora
+def test_minor_pieces_of_the_well_tempered_clavier_are_more_minor(corpora_root: Path) -> None:
+    minorness: dict[bool, list[float]] = {True: [], False: []}
+    for folder in (corpora_root / "asap-dataset" / "Bach").glob("*/bwv_*"):
+        number = int(folder.name.removeprefix("bwv_"))  # of the preludes and fugues the odd ones are in minor
+        for path in sorted(folder.glob("*.mid"))[:3]:
+            if 846 <= number <= 893 and path.name != "midi_score.mid":
+                values = estimate(load_midi(path)).values[:, COLUMN["minorness"]]
+                minorness[number % 2 == 1].append(float(np.nanmean(values[:13])))  # 75 s
+    assert min(map(len, minorness.values())) > 20
+    more = np.array(minorness[True])[:, None] > np.array(minorness[False])
+    assert more.mean() > 0.95  # area under the ROC curve
