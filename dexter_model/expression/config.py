@@ -79,10 +79,12 @@ class TrainingConfig(LoopConfig):
     feature_dropout: float = 0.0  # share of single perceptual features unknown where the others are known
     mixup: float = 0.0  # share of windows that are the mean of two performances
     validation_windows: int = 256
+    rendered_windows: int = 64  # of the validation split, sampled at every validation; with 0 the loss is all
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
+        require(self.rendered_windows >= 0, "training.rendered_windows", self.rendered_windows, "at least 0")
         one_of("training.loss", self.loss, ("l1", "l2", "huber"))
         one_of("training.train_target", self.train_target, ("gen_noise", "transfer"))
         for name in ("condition_dropout", "perceptual_dropout", "feature_dropout", "mixup"):
@@ -137,7 +139,7 @@ def _settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     for name, value in values.items():
         require(name in defaults, kind.__name__, name, f"among {', '.join(defaults)}")
         wanted = {float: (int, float), tuple: (list, tuple)}.get(type(defaults[name]), type(defaults[name]))
-        right = isinstance(value, wanted) and not isinstance(value, bool)
+        right = isinstance(value, wanted) and isinstance(value, bool) == isinstance(defaults[name], bool)
         require(right, f"{kind.__name__}.{name}", repr(value), f"like {defaults[name]!r}")
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return kind(**given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dexter_model.diffusion.schedule import noise_from_x0, v_from
 from dexter_model.errors import InputError
-from dexter_model.expression.condition import NULL, drop_condition, score_condition, score_table
-from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.condition import PERCEPTUAL_NULL, SCORE_NULL, drop_condition, score_condition, score_table
+from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.data import LIMIT, Windows
 from dexter_model.expression.denoiser import ClassifierFreeDenoiser, step_embedding
-from dexter_model.expression.loss import diffusion_loss, noise_schedule
+from dexter_model.expression.loss import diffusion_loss, noise_schedule, unlearn
 from dexter_model.expression.sampling import sample_windows
 from dexter_model.notes import SCORE_NOTE
 
@@ -94,6 +96,49 @@ def test_condition_columns_are_the_published_four() -> None:
     assert score_table(notes).tolist() == [[[7, 0, 60, 2]] * 3] * 2
 
 
+@pytest.mark.parametrize("null", ["fixed", "trainable"])
+def test_what_is_not_known_is_the_null_condition(null: str) -> None:
+    """Row by row: the network's own constants, which no known condition equals; trainable ones get gradients."""
+    config = replace(SMALL, perceptual="delta", null=null)  # type: ignore[arg-type]
+    model, x = lively(config), torch.randn(2, 24, 5)
+    condition = torch.rand(2, 24, 4 + 7)
+    condition[0, :, 4:] = torch.nan
+    condition[1, 5:9, 6] = torch.nan
+    spelled_out = condition.clone()
+    spelled_out[0, :, 4:], spelled_out[1, 5:9, 6] = PERCEPTUAL_NULL, PERCEPTUAL_NULL
+    t = torch.tensor([3, 700])
+    assert torch.equal(model(x, t, condition), model(x, t, spelled_out))
+    everything = model.null(drop_condition(condition))
+    assert bool((everything[..., :4] == SCORE_NULL).all())
+    assert bool((everything[..., 4:] == PERCEPTUAL_NULL).all())
+    model(x, t, condition).sum().backward()
+    trained = [name for name, weight in model.named_parameters() if name.startswith("null")]
+    assert trained == (["null.rows"] if null == "trainable" else [])
+    if null == "trainable":
+        gradient = model.null.rows.grad
+        assert gradient is not None
+        assert (gradient != 0).tolist() == [False] * 4 + [True] * 7
+
+
+@pytest.mark.parametrize(("share", "expected"), [("condition_dropout", 1.0), ("perceptual_dropout", 7 / 11)])
+def test_parts_of_the_condition_are_dropped_as_often_as_asked(share: str, expected: float) -> None:
+    """Whole samples: either all rows of a window, or its perceptual part; single features on their own."""
+    shares = {"condition_dropout": 0.0, "perceptual_dropout": 0.0, share: 0.25}
+    config = ExpressionConfig(replace(SMALL, perceptual="delta"), training=TrainingConfig(**shares))  # type: ignore[arg-type]
+    dropped = unlearn(torch.zeros(4000, 3, 11), config, torch.Generator().manual_seed(0)).isnan()
+    per_window = dropped.float().mean(dim=(1, 2))
+    assert per_window.unique().tolist() == pytest.approx([0.0, expected])
+    assert float((per_window > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+    single = ExpressionConfig(
+        replace(SMALL, perceptual="delta"),
+        training=TrainingConfig(condition_dropout=0.0, perceptual_dropout=0.0, feature_dropout=0.3),
+    )
+    features = unlearn(torch.zeros(4000, 3, 11), single, torch.Generator().manual_seed(0)).isnan()
+    assert not bool(features[..., :4].any())
+    assert features[:, 0, 4:].float().mean(dim=0).tolist() == pytest.approx([0.3] * 7, abs=0.03)
+    assert torch.equal(features[:, 0], features[:, 2])
+
+
 def test_null_condition_is_one_and_the_same_in_training_and_sampling(windows: Windows) -> None:
     seen: list[Tensor] = []
 
@@ -110,15 +155,15 @@ def test_null_condition_is_one_and_the_same_in_training_and_sampling(windows: Wi
     spy: Any = Spy()
     sample_windows(spy, windows.condition_BNR, windows.mask_BN, noise, schedule=schedule, steps=1, guidance=1.2)
     trained, conditional, unconditional = seen
-    assert torch.equal(trained, unconditional)
-    assert bool((unconditional == NULL).all())
+    assert bool(trained.isnan().all())
+    assert bool(unconditional.isnan().all())
     assert torch.equal(conditional, windows.condition_BNR)
 
 
-@pytest.mark.parametrize("target", ["epsilon", "x_0"])
+@pytest.mark.parametrize("target", ["epsilon", "x_0", "ex_0", "v", "mean"])
 @pytest.mark.parametrize("loss", ["l1", "l2", "huber"])
 def test_rows_nobody_played_have_no_gradient(windows: Windows, target: str, loss: str) -> None:
-    config = ExpressionConfig(DenoiserConfig(16, 4, 24, target=target), training=TrainingConfig(loss=loss))  # type: ignore[arg-type]
+    config = ExpressionConfig(DenoiserConfig("diffwave", 16, 4, 24, target=target), training=TrainingConfig(loss=loss))  # type: ignore[arg-type]
     predicted = torch.randn(3, 24, 5, requires_grad=True)
     generator = torch.Generator().manual_seed(0)
     diffusion_loss(lambda *_: predicted, windows, noise_schedule(config.diffusion), config, generator).backward()
@@ -129,14 +174,54 @@ def test_rows_nobody_played_have_no_gradient(windows: Windows, target: str, loss
 
 
 def test_loss_of_a_perfect_prediction_is_nothing(windows: Windows) -> None:
-    config = ExpressionConfig(DenoiserConfig(16, 4, 24, target="x_0"))
+    config = ExpressionConfig(DenoiserConfig("diffwave", 16, 4, 24, target="x_0"))
     schedule, generator = noise_schedule(config.diffusion), torch.Generator().manual_seed(0)
     assert float(diffusion_loss(lambda *_: windows.x0_BN5, windows, schedule, config, generator)) == 0.0
 
 
+@pytest.mark.parametrize("target", ["epsilon", "ex_0", "v"])
+def test_loss_of_the_true_noise_or_velocity_is_nothing(windows: Windows, target: str) -> None:
+    """Whoever sees the schedule and the truth can say what would be right; padding is exempt."""
+    config = ExpressionConfig(DenoiserConfig("diffwave", 16, 4, 24, target=target))  # type: ignore[arg-type, misc]
+    schedule, generator = noise_schedule(config.diffusion), torch.Generator().manual_seed(0)
+
+    def oracle(x_t: Tensor, t_B: Tensor, condition: Tensor) -> Tensor:
+        alpha_bar = schedule.alpha_bar_T[t_B]
+        noise = noise_from_x0(x_t, windows.x0_BN5, alpha_bar)
+        return v_from(windows.x0_BN5, noise, alpha_bar) if target == "v" else noise
+
+    assert float(diffusion_loss(oracle, windows, schedule, config, generator)) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_transfer_starts_at_the_partner_instead_of_noise(windows: Windows) -> None:
+    """At the last time what the network sees is the partner's codec."""
+    seen: list[Tensor] = []
+
+    def spy(x_t: Tensor, t_B: Tensor, condition: Tensor) -> Tensor:
+        seen.append(x_t[t_B == t_B.max()][0])
+        return x_t
+
+    partner = torch.full_like(windows.x0_BN5, 2.0) * windows.mask_BN[..., None]
+    config = ExpressionConfig(DenoiserConfig("diffwave", 16, 4, 24, target="x_0"), DiffusionConfig(1000, 0.5, 0.9))
+    paired = windows._replace(partner_BN5=partner)
+    diffusion_loss(spy, paired, noise_schedule(config.diffusion), config, torch.Generator().manual_seed(0))
+    assert seen[0].unique().tolist() == pytest.approx([2.0], abs=1e-3) or 0.0 in seen[0].unique().tolist()
+
+
+def test_column_weights_of_the_reconstruction_by_hand(windows: Windows) -> None:
+    off = windows.x0_BN5.clone()
+    off[..., 1] += 1.0
+    for weights, expected in (((1.0,) * 5, 0.2), ((0.0, 1.0, 0.0, 0.0, 0.0), 1.0), ((1.0, 0.0, 1.0, 1.0, 1.0), 0.0)):
+        training = TrainingConfig(recon_loss_weight=1.0, column_weights=weights)
+        config = ExpressionConfig(DenoiserConfig("diffwave", 16, 4, 24, target="x_0"), training=training)
+        schedule, generator = noise_schedule(config.diffusion), torch.Generator().manual_seed(0)
+        loss = diffusion_loss(lambda *_: off, windows, schedule, config, generator)
+        assert float(loss) == pytest.approx(0.2 + expected)  # the L1 term, and this one
+
+
 def test_loss_by_hand(windows: Windows) -> None:
     """x_0 target, L1: mean |error| plus 0.2 mean error^2, over played rows."""
-    config = ExpressionConfig(DenoiserConfig(16, 4, 24, target="x_0"))
+    config = ExpressionConfig(DenoiserConfig("diffwave", 16, 4, 24, target="x_0"))
     schedule, generator = noise_schedule(config.diffusion), torch.Generator().manual_seed(0)
     off = windows.x0_BN5 + 0.5
     loss = diffusion_loss(lambda *_: off, windows, schedule, config, generator)

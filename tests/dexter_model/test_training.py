@@ -41,7 +41,14 @@ def piece(notes: int, performances: int, seed: int) -> SimpleNamespace:
     score["onset_div"], score["pitch"] = np.arange(notes) * 4, rng.integers(30, 90, notes)
     codec = rng.normal(size=(performances, notes, 5)).astype(np.float32)
     codec[..., 1] = score["pitch"] / 127 + codec[..., 1] * 0.01
-    return SimpleNamespace(score=score, performance=codec, matched=rng.random((performances, notes)) > 0.1)
+    heard = rng.normal(size=(performances, notes, 7)).astype(np.float32)
+    heard[0, : notes // 4] = np.nan
+    return SimpleNamespace(
+        score=score,
+        performance=codec,
+        matched=rng.random((performances, notes)) > 0.1,
+        perceptual_notes=lambda *, delta: heard - 1.0 if delta else heard,
+    )
 
 
 @pytest.fixture
@@ -61,6 +68,90 @@ def test_flat_arrays_hold_every_performance(notes: ResidentNotes) -> None:
     last = notes.codec[notes.codec_start[5] :].numpy()
     assert np.array_equal(last, pieces[2].performance[2])
     assert notes.score[notes.score_start[5] :, 2].tolist() == pieces[2].score["pitch"].tolist()
+
+
+def test_perceptual_rows_come_after_those_of_the_score_and_keep_what_is_unknown() -> None:
+    config = DenoiserConfig(channels=8, layers=2, window=16, perceptual="absolute")
+    pieces = [piece(40, 2, 0), piece(25, 3, 2)]
+    notes = ResidentNotes.from_pieces(pieces, config)
+    statistics = notes.statistics()
+    normal = notes.normalised(statistics)
+    known = normal.perceptual[notes.matched & ~notes.perceptual.isnan().any(dim=1)]
+    assert torch.allclose(known.mean(dim=0), torch.zeros(7), atol=0.05)  # but for what the limit of 3 takes
+    windows = normal.cut(torch.tensor([0, 4]), torch.tensor([5, 20]), 16)
+    assert windows.condition_BNR.shape == (2, 16, 4 + 7)
+    assert windows.condition_BNR[0, :, 4:].isnan().all(dim=1).tolist() == [True] * 5 + [False] * 11
+    assert bool((windows.condition_BNR[1, 5:] == 0).all())  # padding
+    restored = windows.condition_BNR[1, :5, 4:] * torch.tensor(statistics.perceptual_std)
+    expected = torch.from_numpy(pieces[1].perceptual_notes(delta=False)[2, 20:25])
+    inside = (restored.abs() < 2.9 * torch.tensor(statistics.perceptual_std)).all(dim=1)
+    assert torch.allclose((restored + torch.tensor(statistics.perceptual_mean))[inside], expected[inside], atol=1e-4)
+
+
+def test_training_on_what_a_data_set_lacks_is_told(tmp_path: Path) -> None:
+    silent = piece(20, 1, 0)
+    silent.perceptual_notes = lambda *, delta: np.full((1, 20, 7), np.nan)
+    config = replace(CONFIG, denoiser=replace(CONFIG.denoiser, perceptual="delta"))
+    with pytest.raises(InputError) as caught:
+        train(ResidentNotes.from_pieces([silent], config.denoiser), tmp_path, config)
+    assert caught.value.code == "no_perceptual"
+
+
+def test_robust_scale_survives_outliers(notes: ResidentNotes) -> None:
+    """A beat period of 2^x s is x; one wild row in a hundred moves the scale by little, and nothing is lost inside."""
+    codec = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
+    codec[:, 0] = (0.5 * codec[:, 0] - 1).exp2()
+    codec[::250, 2] = 50.0
+    many = replace(notes, codec=codec, matched=torch.ones(2000, dtype=torch.bool), perceptual=torch.zeros(2000, 0))
+    robust = many.statistics("robust")
+    assert robust.log_tempo
+    assert robust.mean[0] == pytest.approx(-1, abs=0.05)
+    assert robust.std[0] == pytest.approx(0.5, abs=0.05)
+    assert robust.std[2] < 2.0 < many.statistics().std[2]
+    assert torch.allclose(robust.restore(robust.normalise(codec)), codec, atol=1e-4)
+
+
+def test_mixup_is_the_mean_of_two_performances_of_a_piece(notes: ResidentNotes) -> None:
+    plain = notes.draw(64, 8, torch.Generator().manual_seed(3))
+    mixed = notes.draw(64, 8, torch.Generator().manual_seed(3), mixup=0.999999)
+    begun = [notes.codec[start : start + 8] for start in notes.codec_start.tolist()]
+    means = [(first + second) / 2 for first in begun for second in begun]
+    assert torch.equal(plain.mask_BN, mixed.mask_BN)
+    alone = (plain.x0_BN5 == mixed.x0_BN5).all(dim=(1, 2))
+    assert 0 < int(alone.sum()) < 20  # windows of the piece that one pianist played
+    starts = [window for window in mixed.x0_BN5 if any(torch.allclose(window, mean) for mean in means)]
+    assert starts  # some are at a piece's beginning, where the mean is told
+
+
+def test_pairs_are_two_performances_of_the_same_notes(notes: ResidentNotes) -> None:
+    """Every ordered pair comes about equally often; nobody is paired with himself, or if he has no partner."""
+    labelled = replace(
+        notes, codec=torch.repeat_interleave(torch.arange(6.0), notes.length)[:, None].expand(165, 5).contiguous()
+    )
+    windows = labelled.paired().draw_pairs(6000, 16, torch.Generator().manual_seed(0))
+    assert windows.partner_BN5 is not None
+    pairs = torch.stack([windows.x0_BN5[:, 0, 0], windows.partner_BN5[:, 0, 0]], dim=1)
+    found, counts = pairs.unique(dim=0, return_counts=True)
+    expected = [[0, 1], [1, 0], [3, 4], [3, 5], [4, 3], [4, 5], [5, 3], [5, 4]]
+    assert found.tolist() == expected
+    share = torch.tensor([25, 25, 5, 5, 5, 5, 5, 5]) / 80 * 6000  # places: 25 a performance, or 10 shared by two pairs
+    assert float(((counts - share) ** 2 / share).sum()) < 30
+    with pytest.raises(InputError) as caught:
+        ResidentNotes.from_pieces([piece(40, 1, 0)]).paired()
+    assert caught.value.code == "no_pairs"
+
+
+@pytest.mark.parametrize("target", ["x_0", "v"])
+def test_training_for_transfer_runs_and_resumes(tmp_path: Path, target: str) -> None:
+    denoiser = replace(CONFIG.denoiser, perceptual="absolute", target=target)  # type: ignore[arg-type]
+    config = replace(CONFIG, denoiser=denoiser, training=replace(CONFIG.training, train_target="transfer", mixup=0.5))
+    notes = ResidentNotes.from_pieces([piece(40, 2, 0), piece(10, 1, 1), piece(25, 3, 2)], denoiser)
+    whole = train(notes, tmp_path / "whole", config)
+    half = replace(config, training=replace(config.training, steps=4))
+    train(notes, tmp_path / "cut", half)
+    assert train(notes, tmp_path / "cut", config).digest == whole.digest
+    _, _, statistics = load_denoiser(load_checkpoint(whole.checkpoint))
+    assert len(statistics.perceptual_mean) == 7
 
 
 def test_statistics_are_those_of_matched_rows(notes: ResidentNotes) -> None:
