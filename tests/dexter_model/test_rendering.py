@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from tiny_models import write_random_checkpoint
 
 from dexter_model.codec.performance_codec import decode
 from dexter_model.errors import InputError
-from dexter_model.expression.plan import Window, plan_batches, render_noise, score_digest
-from dexter_model.expression.rendering import Collector, Render, cut_batch, perform, playable, render
-from dexter_model.expression.sampler import WindowSampler
+from dexter_model.expression.plan import Render, Sampling, plan_batches, score_digest
+from dexter_model.expression.rendering import perform, playable, render
+from dexter_model.expression.sampler import PieceSampler
 from dexter_model.expression.score_files import ScoreFile, distinct_names, find_scores, render_names
 from dexter_model.notes import SCORE_NOTE, Score
 from dexter_model.training.checkpoint import load_checkpoint
@@ -31,18 +32,24 @@ def chords(count: int) -> Score:
     return Score(np.array([f"n{k}" for k in range(count)]), notes)
 
 
+TWO = Sampling(steps=2)
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("models") / "random")
 
 
 def test_noise_is_the_renders_own() -> None:
-    noise = render_noise(13, "score", 0, 1000)
+    """Of its seed, score and sample, and of every step; a longer piece begins with the same noise."""
+    noise = Render(chords(1000), "score").noise()
     assert noise.shape == (1000, 5)
-    np.testing.assert_array_equal(noise[:100], render_noise(13, "score", 0, 100))
+    np.testing.assert_array_equal(noise[:100], Render(chords(100), "score").noise())
     assert abs(noise.mean()) < 0.05
     assert abs(noise.std() - 1) < 0.05
-    others = [render_noise(*key, 1000) for key in ((14, "score", 0), (13, "other", 0), (13, "score", 1))]
+    keys = (("score", 14, 0), ("other", 13, 0), ("score", 13, 1))
+    others = [Render(chords(1000), *key).noise() for key in keys]
+    others += [Render(chords(1000), "score").noise(step) for step in (1, 2, 999)]
     assert all(abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.06 for other in others)
 
 
@@ -55,40 +62,13 @@ def test_the_digest_is_of_the_notes_not_of_their_container() -> None:
 
 
 @given(st.lists(st.integers(1, 300), max_size=6), st.integers(1, 9))
-def test_the_plan_has_every_window_once_in_order(notes: list[int], batch_size: int) -> None:
-    batches = plan_batches(notes, 60, 10, batch_size)
-    planned = [window for batch in batches for window in batch]
-    assert planned == sorted(set(planned))
-    assert all(len(batch) == batch_size for batch in batches[:-1])
-    for render_index, count in enumerate(notes):
-        covered = np.zeros(count, bool)
-        for window in planned:
-            if window.render == render_index:
-                covered[window.start : window.start + 60] = True
-        assert covered.all()
-
-
-@given(st.permutations(range(6)))
-def test_windows_may_come_back_in_any_order(order: list[int]) -> None:
-    notes = {0: 130, 2: 40}  # render 1 is not wanted
-    codec = np.random.default_rng(0).normal(size=(200, 5))
-    windows = [window for batch in plan_batches([130, 90, 40], 60, 10, 1) for window in batch]
-    collector = Collector(notes, 60)
-    assert len(windows) == len(order)
-    finished: dict[int, np.ndarray] = {}
-    for index in order:
-        start = windows[index].start
-        finished |= dict(collector.add((windows[index],), codec[None, start : start + 60]))
-    assert finished.keys() == notes.keys()
-    for index, joined in finished.items():
-        np.testing.assert_allclose(joined, codec[: notes[index]], atol=1e-12)
-
-
-def test_renders_of_a_lost_batch_are_given_up_once() -> None:
-    collector = Collector({0: 130, 1: 40}, 60)
-    assert collector.give_up((Window(0, 0), Window(1, 0))) == [0, 1]
-    assert collector.give_up((Window(0, 35),)) == []
-    assert collector.add((Window(0, 70),), np.zeros((1, 60, 5))) == []
+def test_batches_have_every_render_once_in_order(notes: list[int], batch_size: int) -> None:
+    batches = plan_batches(notes, 60, batch_size)
+    assert [index for batch in batches for index in batch] == list(range(len(notes)))
+    windows = [sum(-(-notes[index] // 60) for index in batch) for batch in batches]
+    assert all(count <= batch_size or len(batch) == 1 for count, batch in zip(windows, batches, strict=True))
+    firsts = [-(-notes[batch[0]] // 60) for batch in batches]
+    assert all(count + first > batch_size for count, first in zip(windows, firsts[1:], strict=False))
 
 
 @settings(max_examples=50)
@@ -117,7 +97,7 @@ def test_what_can_be_played_already_stays_as_it_is() -> None:
 @pytest.mark.parametrize("notes", [1, 2, 60, 61, 500])
 def test_every_note_is_performed_once(checkpoint: Path, notes: int) -> None:
     score = chords(notes)
-    performance, encoded = render(score, checkpoint, steps=2)
+    performance, encoded = render(score, checkpoint, TWO)
     assert performance.note_id.tolist() == encoded.note_id.tolist() == score.note_id.tolist()
     assert encoded.matched.all()
     np.testing.assert_array_equal(performance.notes["pitch"], score.notes["pitch"])
@@ -126,36 +106,50 @@ def test_every_note_is_performed_once(checkpoint: Path, notes: int) -> None:
     np.testing.assert_array_equal(performance.pedal, again.pedal)
 
 
-def test_the_seed_and_the_sample_decide(checkpoint: Path) -> None:
-    score = chords(150)
-    first, again = (render(score, checkpoint, steps=2, seed=5)[1].p_codec for _ in range(2))
-    assert first.tobytes() == again.tobytes()
-    for other in ({"seed": 6}, {"seed": 5, "sample": 1}, {"seed": 5, "guidance": 3.0}):
-        assert not np.array_equal(first, render(score, checkpoint, steps=2, **other)[1].p_codec)
+def test_the_seed_the_sample_and_the_settings_decide(checkpoint: Path) -> None:
+    def codec(sampling: Sampling = TWO, seed: int = 5, sample: int = 0) -> np.ndarray:
+        return render(chords(150), checkpoint, sampling, seed=seed, sample=sample)[1].p_codec
+
+    first = codec()
+    assert first.tobytes() == codec().tobytes()
+    others = [codec(seed=6), codec(sample=1), codec(replace(TWO, guidance=3.0)), codec(replace(TWO, eta=0.5))]
+    others += [codec(replace(TWO, sampler=sampler)) for sampler in ("ddpm", "dpm-solver++")]
+    assert len({each.tobytes() for each in [first, *others]}) == 6  # two steps of DPM-Solver++ are two of DDIM
 
 
-def test_a_window_has_the_same_bits_in_any_company(checkpoint: Path) -> None:
-    sampler = WindowSampler(load_checkpoint(checkpoint), steps=3)
-    renders = [Render(chords(n), str(n), 0) for n in (25, 170, 333)]
+@pytest.mark.parametrize("sampling", [Sampling(3), Sampling(3, sampler="ddpm"), Sampling(4, sampler="dpm-solver++")])
+def test_a_piece_has_the_same_bits_in_any_company(checkpoint: Path, sampling: Sampling) -> None:
+    sampler = PieceSampler(load_checkpoint(checkpoint), sampling)
+    renders = [Render(chords(n), str(n)) for n in (25, 170, 333, 61)]
 
     def sampled(batch_size: int) -> bytes:
-        plan = plan_batches([len(each.score.notes) for each in renders], 60, 10, batch_size)
-        return np.concatenate([sampler.run(cut_batch(windows, renders, 60, seed=1)) for windows in plan]).tobytes()
+        plan = plan_batches([len(each.score.notes) for each in renders], 60, batch_size)
+        codecs = [codec for batch in plan for codec in sampler.run([renders[index] for index in batch])]
+        return np.concatenate(codecs).tobytes()
 
-    assert len({sampled(batch_size) for batch_size in (1, 2, 3, 7, 16)}) == 1
+    assert len({sampled(batch_size) for batch_size in (1, 4, 7, 16)}) == 1
+
+
+def test_windows_of_a_piece_agree_where_they_overlap(checkpoint: Path) -> None:
+    """At every evaluation the piece is one: what windows are cut from is what they were joined to."""
+    sampler, states = PieceSampler(load_checkpoint(checkpoint), TWO), []
+    codec = sampler.run([Render(chords(150), "piece")], on_step=lambda t, x, x0: states.append((t, x, x0)))[0]
+    assert [t for t, _, _ in states] == [999, 499]
+    assert all(x.shape == x0.shape == (150, 5) for _, x, x0 in states)
+    np.testing.assert_allclose(sampler.statistics.restore(states[-1][2]).numpy(), codec, atol=1e-6)
 
 
 def test_sampling_leaves_the_number_of_threads_alone(checkpoint: Path) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    render(chords(100), checkpoint, steps=1)
+    render(chords(100), checkpoint, Sampling(1))
     assert torch.get_num_threads() == threads
 
 
 def test_a_model_that_gives_no_numbers_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not numbers") as caught:
-        render(chords(30), write_random_checkpoint(tmp_path / "broken", scale=float("nan")), steps=1)
+        render(chords(30), write_random_checkpoint(tmp_path / "broken", scale=float("nan")), TWO)
     assert caught.value.code == "checkpoint_unusable"
 
 
