@@ -32,6 +32,8 @@ def _rows(notes: np.ndarray) -> dict[str, np.ndarray]:
         **_time_rows(notes),
         **_metre_rows(notes),
         **_marking_rows(notes),
+        **_tempo_rows(notes),
+        **_key_rows(notes),
         **_rule_rows(notes),
     }
 
@@ -105,14 +107,23 @@ def _metre_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _marking_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
-    """Dynamics in force and where they change, hairpins, articulation marks and slurs."""
+    """Dynamics in force and where they change, hairpins, tempo, its ramps, key, articulation marks and slurs."""
     level = (notes["dynamic"] - 4.5) / 2
     marked = notes["dynamic"] > 0
     onset = notes["onset_beat"].astype(float)
     change = np.diff(notes["dynamic"], prepend=notes["dynamic"][:1]) * (onset > onset[0])
     latest = np.maximum.accumulate(np.where(change != 0, np.arange(len(notes)), 0))
     mean = level[marked].mean() if marked.any() else 0.0
+    paced = notes["tempo"] > 0
+    pace = np.log2(60 / np.where(paced, notes["tempo"], 60).clip(10, 600))  # log2 s a beat
+    usual = np.median(pace[paced]) if paced.any() else 0.0
     return {
+        "paced": paced,
+        "pace": np.where(paced, pace + 1, 0),
+        "pace_of_piece": np.where(paced, 4 * (pace - usual), 0).clip(-4, 4),
+        "tempo_ramp": notes["tempo_ramp"],
+        "key": notes["key"] / 6,
+        "mode": notes["mode"],
         "marked": marked,
         "dynamic": np.where(marked, level, 0),
         "dynamic_of_piece": np.where(marked, level - mean, 0),
@@ -120,6 +131,24 @@ def _marking_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
         "ramp": notes["ramp"],
         **{name: notes["articulation"] >> bit & 1 for bit, name in enumerate(ARTICULATIONS)},
     }
+
+
+def _tempo_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
+    """Marked tempo, about 100 beats a minute and about the piece's own, and ritardandi."""
+    known = notes["tempo"] > 0
+    tempo = np.log2(np.where(known, notes["tempo"], 100) / 100)
+    return {
+        "tempo_known": known,
+        "tempo": tempo,
+        "tempo_of_piece": np.where(known, tempo - (np.median(tempo[known]) if known.any() else 0), 0),
+        "tempo_ramp": notes["tempo_ramp"],
+    }
+
+
+def _key_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
+    """Key signature, mode, and which notes are foreign to its scale."""
+    degree = (notes["pitch"] * 7 - notes["key"] + 1) % 12  # on the line of fifths from the scale's first: 0 to 6 in it
+    return {"key": notes["key"] / 4, "mode": notes["mode"], "chromatic": degree > 6}
 
 
 def _rule_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
