@@ -46,6 +46,12 @@ def test_markings_are_rows_of_their_own() -> None:
     assert row(notes, "dynamic_changed") == pytest.approx([0, 0, 0.75, 0.75 * np.exp(-1 / 8)])
     assert row(notes, "accent") == [0, 1, 0, 0]
     assert row(notes, "ramp") == [0, 0, 0, -1]
+    notes["tempo"] = [0, 120, 120, 60]  # unknown, then half a second a beat, then a second
+    notes["tempo_ramp"][2] = -1
+    assert row(notes, "pace") == [0, 0, 0, 1]
+    assert row(notes, "paced") == [0, 1, 1, 1]
+    assert row(notes, "pace_of_piece") == [0, 0, 0, 4]
+    assert row(notes, "tempo_ramp") == [0, 0, -1, 0]
 
 
 def test_a_file_with_other_divisions_says_the_same() -> None:
