@@ -41,7 +41,7 @@ class Transitions:
 
 
 def transitions(onset: np.ndarray, offset: np.ndarray, pitch: np.ndarray, voice: np.ndarray) -> Transitions:
-    """The transitions of a score (N,), sorted by onset; onsets and offsets are compared exactly, whatever their unit."""
+    """The transitions of a score (N,), sorted by onset; onsets and offsets are compared exactly, in whatever unit."""
     rows = np.flatnonzero(voice == voice.min())
     onsets, starts, position = np.unique(onset[rows], return_index=True, return_inverse=True)
     target = np.searchsorted(onsets, offset[rows])

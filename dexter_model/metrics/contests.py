@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dexter_model.errors import InputError
+from dexter_model.metrics.features import Written, written
 from dexter_model.metrics.measures import SPACE, Played, compare
 from dexter_model.metrics.renders import Render, played
 from dexter_model.performers import deadpan, kth
@@ -106,11 +107,12 @@ def evaluate_piece(
             performed.append((render, played(render, piece, sandbox)))
         except InputError as error:
             refused.append(Refused(render.system, render.name, error.code, error.reason))
-    rows = [row for contest in contests(piece, performed) for row in _rows(piece, contest, seed)]
+    score = written(piece.score)
+    rows = [row for contest in contests(piece, performed) for row in _rows(piece, score, contest, seed)]
     return rows, refused
 
 
-def _rows(piece: Piece, contest: Contest, seed: int) -> Iterator[dict[str, Any]]:
+def _rows(piece: Piece, score: Written, contest: Contest, seed: int) -> Iterator[dict[str, Any]]:
     about = {
         "system": contest.system,
         "reference": contest.system in REFERENCES,
@@ -120,7 +122,7 @@ def _rows(piece: Piece, contest: Contest, seed: int) -> Iterator[dict[str, Any]]
         "render": contest.name,
         "sample": contest.sample,
     }
-    for measure in compare(contest.prediction, contest.humans, piece.score["onset_div"], seed):
+    for measure in compare(contest.prediction, contest.humans, score, seed):
         yield {
             **about,
             "human": "" if measure.human == SPACE else contest.keys[measure.human],

@@ -2,7 +2,8 @@
 
 A codec goes in, named series come out, NaN where a note does not count (not named, not played). All functions broadcast
 over leading axes, so the humans of a piece are read in one call. Tempo and velocity curves have one value per unique
-score onset (tempo: 60 / mean beat period, clipped to 15..480 per minute), the other series one per score note.
+score onset (tempo: 60 / mean beat period, clipped to 15..480 per minute), the other series one per score note. The
+features that need the score's notes and markings are in ``metrics.features``.
 
 Shapes: P performances, N score notes, U unique onsets.
 """
@@ -34,6 +35,15 @@ FEATURES = (
     Feature("articulation", "Articulation", "log2 ratio"),
     Feature("articulation_keydown", "Articulation (key-down)", "log2 ratio"),
     Feature("pedal", "Pedal", "CC64"),
+    Feature("log_ioi", "Log inter-onset interval ratio", "log2 s/beat"),
+    Feature("kor", "Key overlap ratio", ""),
+    Feature("kor_keydown", "Key overlap ratio (key-down)", ""),
+    Feature("delta", "Chord spread", "s"),
+    Feature("pitch_cor", "Chord order by pitch", "r"),
+    Feature("agreement", "Agreement with markings", "tau"),
+    Feature("consistency_std", "Spread of a marking", "MIDI velocity"),
+    Feature("ramp_cor", "Following of hairpins", "r"),
+    Feature("tempo_cor", "Tempo and loudness", "r"),
 )
 
 

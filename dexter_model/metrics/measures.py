@@ -26,7 +26,8 @@ from dexter_model.metrics.comparison import (
     spread_ratio,
     why_undefined,
 )
-from dexter_model.metrics.curves import onset_starts, series
+from dexter_model.metrics.curves import series
+from dexter_model.metrics.features import Written, performance_features, times
 
 SPACE = -1  # instead of the index of a human: all of them
 CURVES = ("tempo_curve", "velocity_curve")
@@ -70,25 +71,41 @@ class Played:
         return series(np.broadcast_to(self.codec, (*counts.shape, 5)), counts, starts, self.keydown)
 
 
-def compare(prediction: Played, humans: Played, onset_div: np.ndarray, seed: int) -> Iterator[Measure]:
+class _Timed:
+    """Performances with their times, which do not depend on the notes that count."""
+
+    def __init__(self, played: Played, score: Written, *, keydown: bool) -> None:
+        self.played, self.score = played, score
+        self.times = times(played.codec, score)
+        by_key = np.concatenate([played.codec[..., :3], played.keydown[..., None]], axis=-1) if keydown else None
+        self.keydown = times(by_key, score) if by_key is not None else None
+
+    def series(self, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Every series and feature (P, N) or (P, U), of the notes that count here and in ``counts``."""
+        counts = self.played.counts if counts is None else self.played.counts & counts
+        features = performance_features(self.played.codec, self.times, counts, self.score, self.keydown)
+        return self.played.series(self.score.starts, counts) | features
+
+
+def compare(prediction: Played, humans: Played, score: Written, seed: int) -> Iterator[Measure]:
     """Every measure of one performance against each human and, where there are two and more, against all of them.
 
     Args:
         prediction: one performance, P = 1.
         humans: the references.
-        onset_div: (N,) score onsets, ascending.
+        score: what they play.
         seed: of the points at which densities are compared.
     """
-    starts = onset_starts(onset_div)
+    by_key = bool(np.isfinite(prediction.keydown).any())
+    one, others = (_Timed(played, score, keydown=by_key) for played in (prediction, humans))
     # Both sides on the notes both played, so that a chord's mean is taken over the same notes.
-    predicted = prediction.series(starts, humans.counts)
-    played = humans.series(starts, prediction.counts)
+    predicted, played = one.series(humans.counts), others.series(prediction.counts)
     for human in range(len(humans.codec)):
         for name in predicted:
             yield from _feature(human, name, predicted[name][human], played[name][human], seed)
         yield from _both_curves(human, [(predicted[c][human], played[c][human]) for c in CURVES])
     if len(humans.codec) > 1:
-        alone, together = prediction.series(starts), humans.series(starts)
+        alone, together = one.series(), others.series()
         for name in alone:
             yield from _feature(SPACE, name, alone[name][0], together[name], seed)
 
