@@ -38,7 +38,7 @@ def simulated(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     members, notes, left = [], [], PAIRS
     for _ in range(PIECES):
-        m, n = max(1, round(rng.lognormal(1.25, 1.2))), int(np.clip(rng.lognormal(7.0, 0.8), 60, 12_000))
+        m, n = max(1, round(rng.lognormal(1.45, 1.2))), int(np.clip(rng.lognormal(7.0, 0.8), 60, 12_000))
         pairs = m * (m - 1) * int(window_count(n, WINDOW))
         if pairs <= left:
             members.append(m)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dexter_model.errors import InputError
 from flows.commands import options
 
 if TYPE_CHECKING:
@@ -117,6 +119,41 @@ def _counts(catalogue: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("corpus", "split")
     )
+
+
+@app.command()
+def pairs(
+    url: Url,
+    version: Version = None,
+    window: options.Window = 200,
+    hop: Annotated[
+        int | None, typer.Option(min=1, help="Notes from window to window.", show_default="side by side")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Pairs to draw, none twice.", show_default="all")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which pairs are drawn.")] = 13,
+    split: Annotated[
+        Literal["train", "validation", "test"] | None, typer.Option(help="Only this split.", show_default="all")
+    ] = None,
+    mixup: Annotated[bool, typer.Option("--mixup", help="Add the training split's mixups to the unpaired.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for paired.parquet and unpaired.parquet.")] = Path("pairs"),
+) -> None:
+    """Write index tables of all ordered pairs of real performances that play the same window of a piece.
+
+    Columns: corpus, piece, split, the keys of both performances, a and b (their rows in the version's table of
+    performances) and start (first note). unpaired.parquet lists windows without a partner, and mixups.
+    """
+    from dexter_model.dataset.pairs import pair_tables, write_pairs
+    from dexter_model.dataset.store import open_version
+
+    if hop is not None and hop > window:
+        raise InputError(f"--hop {hop}", "leaves notes out between windows", f"Give at most {window}", "hop_too_long")
+    data = open_version(url, version)
+    paired, unpaired = pair_tables(data, window, hop=hop, count=count, seed=seed, split=split, mixups=mixup)
+    made_from = {"dataset": data.digest, "window": window, "hop": hop or window, "seed": seed}
+    write_pairs(out, paired, unpaired, {name: str(value) for name, value in made_from.items()})
+    mixed = unpaired["b"].is_not_null().sum()
+    print(f"{paired.height:,} pairs; {unpaired.height - mixed:,} windows that one plays alone, {mixed:,} mixups")
+    print(out)
 
 
 @app.command()

@@ -31,5 +31,6 @@ Workers = Annotated[
         min=0, help="Ray actors to spread the work over; 0 works in this process.", show_default="by the work"
     ),
 ]
+Window = Annotated[int, typer.Option(min=1, help="Notes in a window.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and why; change nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
