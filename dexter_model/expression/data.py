@@ -27,6 +27,7 @@ from dexter_model.expression.config import DenoiserConfig
 # alignments reach 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error.
 LIMIT = 8.0
 OUTLIERS = 0.005  # share at either end of a column that does not enter the robust scale
+WRITTEN = ("onset_beat", "duration_beat", "pitch")
 _SHORTEST = 0.01  # s a beat; below it a logarithm says nothing
 
 
@@ -110,6 +111,7 @@ class ResidentNotes:
     """
 
     score: Tensor  # (M, S) float32, score rows of whole pieces
+    written: Tensor  # (M, 3) float32, WRITTEN: what codecs are decoded and drawn by
     codec: Tensor  # (K, 5) float32
     matched: Tensor  # (K,) bool
     perceptual: Tensor  # (K, 7) float32, NaN where not known; (K, 0) when the model has none
@@ -129,12 +131,14 @@ class ResidentNotes:
         """
         config = config or DenoiserConfig()
         scores: list[np.ndarray] = []
+        written: list[np.ndarray] = []
         codecs: list[np.ndarray] = []
         matched: list[np.ndarray] = []
         perceptual: list[np.ndarray] = []
         sizes: list[tuple[int, int]] = []  # performances and notes of each piece
         for piece in pieces:
             scores.append(score_table(piece.score, config.condition))
+            written.append(np.stack([piece.score[name].astype(np.float32) for name in WRITTEN], axis=1))
             codecs.extend(np.asarray(piece.performance, np.float32))
             matched.extend(np.asarray(piece.matched, bool))
             perceptual.extend(_perceptual_rows(piece, config))
@@ -150,7 +154,7 @@ class ResidentNotes:
             "first_peer": np.repeat(np.cumsum(count) - count, count),
             "peers": np.repeat(count, count),
         }
-        rows = {"score": scores, "codec": codecs, "matched": matched, "perceptual": perceptual}
+        rows = {"score": scores, "written": written, "codec": codecs, "matched": matched, "perceptual": perceptual}
         return cls(
             **{name: torch.from_numpy(np.concatenate(blocks)) for name, blocks in rows.items()},
             **{name: torch.from_numpy(place.astype(np.int64)) for name, place in places.items()},
@@ -241,11 +245,14 @@ class ResidentNotes:
         )
 
     def draw_pairs(self, batch: int, window: int, generator: torch.Generator) -> Windows:
-        """Random windows of ``paired`` notes with any other performance of each as ``partner_BN5``.
+        """Random windows of ``paired`` notes, each beside another performance of them."""
+        return self.cut_pairs(*self._places(batch, window, generator), window, generator)
+
+    def cut_pairs(self, performance_B: Tensor, start_B: Tensor, window: int, generator: torch.Generator) -> Windows:
+        """Windows with any other performance of each as ``partner_BN5``.
 
         Rows count as played where both play them; perceptual rows are differences to the partner's.
         """
-        performance_B, start_B = self._places(batch, window, generator)
         windows = self.cut(performance_B, start_B, window)
         partner = self.cut(self._partners(performance_B, generator), start_B, window)
         condition = windows.condition_BNR.clone()
@@ -270,12 +277,16 @@ class ResidentNotes:
         return first + (performance_B - first + further) % peers
 
     def tiles(self, window: int, limit: int) -> Windows:
-        """At most ``limit`` windows that lie side by side, spread evenly over the split: a fixed validation batch."""
+        """The windows of ``tile_places``: a fixed validation batch."""
+        return self.cut(*self.tile_places(window, limit), window)
+
+    def tile_places(self, window: int, limit: int) -> tuple[Tensor, Tensor]:
+        """Performances and first notes of at most ``limit`` windows that lie side by side, spread over the split."""
         count_P = (self.length + window - 1) // window
         performance = torch.repeat_interleave(torch.arange(len(count_P), device=count_P.device), count_P)
         tile = torch.arange(len(performance), device=count_P.device) - (count_P.cumsum(0) - count_P)[performance]
         kept = torch.arange(min(limit, len(tile)), device=tile.device) * len(tile) // min(limit, len(tile))
-        return self.cut(performance[kept], tile[kept] * window, window)
+        return performance[kept], tile[kept] * window
 
 
 def _tensor_names() -> list[str]:

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from dexter_model.expression.config import ExpressionConfig
-from dexter_model.expression.data import ResidentNotes, Windows
+from dexter_model.expression.data import ResidentNotes, Statistics
 from dexter_model.expression.denoiser import build_denoiser
 from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
-from dexter_model.training.loop import FitResult, Hooks, Progress, fit
+from dexter_model.expression.validation import RenderedWindows
+from dexter_model.training.loop import FitResult, Hooks, Progress, Validation, fit
 
 
 def train_on_arrays(
@@ -70,15 +71,6 @@ def train_on_arrays(
             windows = notes.draw(batch, window, generator, config.training.mixup)
         return diffusion_loss(denoiser, windows, schedule, config, generator)
 
-    fixed: Windows | None = None
-    if validation is not None:
-        fixed = _validation_windows(validation.normalised(statistics).to(device), config)
-
-    def validation_loss(denoiser: Denoiser) -> Tensor:
-        assert fixed is not None
-        generator = torch.Generator(device).manual_seed(config.training.seed)
-        return diffusion_loss(denoiser, fixed, schedule, config, generator)
-
     meta = {
         "label": label,
         "config": config.to_dict(),
@@ -91,20 +83,34 @@ def train_on_arrays(
         config.training,
         out,
         meta,
-        validation_loss=validation_loss if fixed is not None else None,
+        validation=None if validation is None else _validation(validation, statistics, config, device),
         hooks=hooks,
         rank=rank,
         seconds=seconds,
     )
 
 
-def _validation_windows(notes: ResidentNotes, config: ExpressionConfig) -> Windows:
-    """The windows that every validation looks at; in training for transfer, pairs drawn once."""
-    window, limit = config.denoiser.window, config.training.validation_windows
-    if config.training.train_target == "gen_noise":
-        return notes.tiles(window, limit)
-    generator = torch.Generator(notes.codec.device).manual_seed(config.training.seed)
-    return notes.paired().draw_pairs(limit, window, generator)
+def _validation(
+    notes: ResidentNotes, statistics: Statistics, config: ExpressionConfig, device: torch.device | str
+) -> Validation:
+    """The loss of windows that lie side by side (for transfer: pairs drawn once), and renders of some of them."""
+    training, normal = config.training, notes.normalised(statistics).to(device)
+    schedule = noise_schedule(config.diffusion).to(device)
+
+    def seeded() -> torch.Generator:
+        return torch.Generator(device).manual_seed(training.seed)
+
+    if training.train_target == "transfer":
+        normal = normal.paired()
+        fixed = normal.draw_pairs(training.validation_windows, config.denoiser.window, seeded())
+    else:
+        fixed = normal.tiles(config.denoiser.window, training.validation_windows)
+
+    def loss(denoiser: Denoiser) -> Tensor:
+        return diffusion_loss(denoiser, fixed, schedule, config, seeded())
+
+    renders = RenderedWindows(notes, normal, statistics, config) if training.rendered_windows else None
+    return Validation(loss, renders)
 
 
 def initial_denoiser(config: ExpressionConfig) -> nn.Module:
@@ -143,6 +149,7 @@ def main() -> None:
 
 def _print_row(row: Progress) -> None:
     validation = "" if row.validation_loss is None else f" validation {row.validation_loss:.4f}"
+    validation += "" if row.criterion is None else f" criterion {row.criterion:.3f}"
     print(f"{row.step} loss {row.loss:.4f}{validation} {row.steps_per_sec:.1f} steps/s", file=sys.stderr, flush=True)
 
 

@@ -106,7 +106,7 @@ def prune_checkpoints(checkpoints: Path, keep: int) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Load a checkpoint folder, or the newest checkpoint of a training's output folder.
+    """Load a checkpoint folder, or the last checkpoint of a training's output folder (``best`` in it is the best).
 
     Raises:
         InputError: a pickle (``unsafe_checkpoint``), or broken or incomplete files (``checkpoint_unreadable``).
@@ -245,5 +245,5 @@ def _without_lengths(settings: Any) -> Any:
     """Settings without those of how long and how often, which may change between the runs of one training."""
     if not isinstance(settings, Mapping) or "training" not in settings:
         return settings
-    free = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints"}
+    free = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "wandb"}
     return {**settings, "training": {key: value for key, value in settings["training"].items() if key not in free}}

@@ -19,11 +19,13 @@ class LoopConfig:
     gradient_clip: float = 1.0
     seed: int = 13
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, the weights stay float32
+    compile: bool = False  # torch.compile: half a minute and a C++ compiler first; see benchmarks/results.md
     threads: int = 1  # CPU threads of a worker; sums depend on it in the last bits, so it is part of the recipe
     log_every: int = 50
     validate_every: int = 1000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    wandb: str = ""  # project at Weights & Biases that gets the curves too; needs dexter[wandb]
 
     def __post_init__(self) -> None:
         counts = ("steps", "threads", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints")

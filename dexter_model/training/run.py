@@ -1,0 +1,122 @@
+"""What changes while a model is trained, how it is published as a checkpoint, and how a run goes on from one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dexter_model.digests import code_version
+from dexter_model.errors import InputError
+from dexter_model.training.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    load_training_state,
+    prune_checkpoints,
+    refuse_other_run,
+    step_folder,
+    write_checkpoint,
+)
+from dexter_model.training.config import LoopConfig
+from dexter_model.training.ema import Weights, copy_weights
+
+BEST = "best"  # beside the folder of checkpoints: the model of the lowest criterion so far
+History = list[list[float | None]]  # [step, train loss, validation loss or None, criterion or None]
+
+
+@dataclass
+class Run:
+    """Weights, their average, the optimiser's moments, and how it went."""
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    average: Weights
+    loss_sum: Tensor  # since the last row of the history
+    step: int = 0
+    history: History = field(default_factory=list)
+    digest: str = ""
+
+    def averaged(self) -> nn.Module:
+        """A copy of the model with the averaged weights, in evaluation mode."""
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.average)
+        return model.eval()
+
+    def is_best(self) -> bool:
+        """Whether the last row of the history has the lowest criterion of all."""
+        criteria = [row[3] for row in self.history if row[3] is not None]
+        return self.history[-1][3] is not None and min(criteria[:-1], default=np.inf) > criteria[-1]
+
+
+def begin_run(model: nn.Module, config: LoopConfig, checkpoints: Path, meta: Mapping[str, Any]) -> Run:
+    """A run of ``model`` from its beginning, or from the newest of its ``checkpoints``.
+
+    Raises:
+        InputError: the checkpoint is another run's (``resume_mismatch``) or cannot be read.
+    """
+    device = next(model.parameters()).device
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    run = Run(model, optimiser, copy_weights(model), torch.zeros((), device=device))
+    latest = latest_checkpoint(checkpoints)
+    if latest is not None:
+        _restore(run, latest, meta, config.steps)
+    return run
+
+
+def publish(run: Run, config: LoopConfig, checkpoints: Path, meta: Mapping[str, Any]) -> Path:
+    """Write the checkpoint of the run's step and forget the oldest ones; returns its folder.
+
+    Raises:
+        InputError: weights are no longer numbers (``training_diverged``).
+    """
+    if not all(bool(weights.isfinite().all()) for weights in run.average.values()):
+        raise diverged(f"the weights are no longer numbers at step {run.step}")
+    folder = step_folder(checkpoints, run.step)
+    resuming = {f"model/{name}": value for name, value in run.model.state_dict().items()} | {"loss_sum": run.loss_sum}
+    for index, slots in run.optimiser.state_dict()["state"].items():
+        resuming |= {f"optimiser/{index}/{name}": value for name, value in slots.items()}
+    described = _described(run, config, meta)
+    run.digest = write_checkpoint(folder, _as_arrays(run.average), described, _as_arrays(resuming))
+    prune_checkpoints(checkpoints, config.keep_checkpoints)
+    return folder
+
+
+def publish_best(run: Run, config: LoopConfig, out: Path, meta: Mapping[str, Any]) -> None:
+    """Write the averaged weights as ``out``'s best model, which nothing resumes from."""
+    write_checkpoint(out / BEST, _as_arrays(run.average), _described(run, config, meta))
+
+
+def diverged(reason: str) -> InputError:
+    """The error of a run that came to nothing."""
+    return InputError("training.learning_rate", reason, "Lower it, or the gradient clip", "training_diverged")
+
+
+def _restore(run: Run, folder: Path, meta: Mapping[str, Any], steps: int) -> None:
+    checkpoint = load_checkpoint(folder)
+    refuse_other_run(checkpoint, meta, steps)
+    state = {name: torch.from_numpy(value) for name, value in load_training_state(folder).items()}
+    run.model.load_state_dict({name[6:]: value for name, value in state.items() if name.startswith("model/")})
+    for name, weights in checkpoint.state.items():
+        run.average[name].copy_(torch.from_numpy(weights))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        if name.startswith("optimiser/"):
+            _, index, slot = name.split("/")
+            slots.setdefault(int(index), {})[slot] = value
+    run.optimiser.load_state_dict({"state": slots, "param_groups": run.optimiser.state_dict()["param_groups"]})
+    run.loss_sum.copy_(state["loss_sum"])
+    run.step, run.history, run.digest = checkpoint.meta["step"], checkpoint.meta["history"], checkpoint.digest
+
+
+def _described(run: Run, config: LoopConfig, meta: Mapping[str, Any]) -> dict[str, Any]:
+    return {"code_version": code_version(), "seed": config.seed, "step": run.step, "history": run.history, **meta}
+
+
+def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
