@@ -72,8 +72,8 @@ BOUNDS = (
     Bound("pitches_differ", "wrong_pitch_share", True, 0.02, 0.5, "of its aligned notes have another pitch"),
     Bound("alignment_out_of_order", "order_violations", True, 0.1, 0.5, "of its score onsets are played out of order"),
     Bound("tempo_jumps", "tempo_outliers", True, 0.15, None, "of its beat periods are outliers"),
-    Bound("stuck_keys", "stuck_keys", True, 0, None, "keys are held too long"),
-    Bound("no_pedal", "pedal_events", False, 2, None, "pedal events are not enough"),
+    Bound("stuck_keys", "stuck_keys", True, 0, None, "keys are held longer than 20 s"),
+    Bound("no_pedal", "pedal_events", False, 2, None, "pedal events: fewer than two say nothing"),
     Bound("pedal_stuck", "pedal_down_share", True, 0.98, None, "of the time the pedal is down"),
     Bound("constant_velocity", "velocity_sd", False, 2.0, None, "is the spread of its velocities"),
 )

@@ -12,6 +12,7 @@ import polars as pl
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.report.figures import correlations, loss_curve
 from dexter_model.report.html import count, main_table, metric_tables, number, short
+from dexter_model.report.quality import quality_section
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -95,6 +96,7 @@ def data_section(data: DatasetVersion) -> Row:
         "reasons": list(reasons.iter_rows()),
         "quarantine": listed.select("corpus", "performance", "reason", "code").to_dicts(),
         "unlisted": max(0, refused - LISTED),
+        "quality": quality_section(data),
     }
 
 
