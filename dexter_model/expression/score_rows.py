@@ -107,23 +107,14 @@ def _metre_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _marking_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
-    """Dynamics in force and where they change, hairpins, tempo, its ramps, key, articulation marks and slurs."""
+    """Dynamics in force and where they change, hairpins, articulation marks and slurs."""
     level = (notes["dynamic"] - 4.5) / 2
     marked = notes["dynamic"] > 0
     onset = notes["onset_beat"].astype(float)
     change = np.diff(notes["dynamic"], prepend=notes["dynamic"][:1]) * (onset > onset[0])
     latest = np.maximum.accumulate(np.where(change != 0, np.arange(len(notes)), 0))
     mean = level[marked].mean() if marked.any() else 0.0
-    paced = notes["tempo"] > 0
-    pace = np.log2(60 / np.where(paced, notes["tempo"], 60).clip(10, 600))  # log2 s a beat
-    usual = np.median(pace[paced]) if paced.any() else 0.0
     return {
-        "paced": paced,
-        "pace": np.where(paced, pace + 1, 0),
-        "pace_of_piece": np.where(paced, 4 * (pace - usual), 0).clip(-4, 4),
-        "tempo_ramp": notes["tempo_ramp"],
-        "key": notes["key"] / 6,
-        "mode": notes["mode"],
         "marked": marked,
         "dynamic": np.where(marked, level, 0),
         "dynamic_of_piece": np.where(marked, level - mean, 0),
@@ -140,7 +131,7 @@ def _tempo_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "tempo_known": known,
         "tempo": tempo,
-        "tempo_of_piece": np.where(known, tempo - (np.median(tempo[known]) if known.any() else 0), 0),
+        "tempo_of_piece": np.where(known, 3 * (tempo - (np.median(tempo[known]) if known.any() else 0)), 0),
         "tempo_ramp": notes["tempo_ramp"],
     }
 

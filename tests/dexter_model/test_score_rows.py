@@ -48,9 +48,9 @@ def test_markings_are_rows_of_their_own() -> None:
     assert row(notes, "ramp") == [0, 0, 0, -1]
     notes["tempo"] = [0, 120, 120, 60]  # unknown, then half a second a beat, then a second
     notes["tempo_ramp"][2] = -1
-    assert row(notes, "pace") == [0, 0, 0, 1]
-    assert row(notes, "paced") == [0, 1, 1, 1]
-    assert row(notes, "pace_of_piece") == [0, 0, 0, 4]
+    assert row(notes, "tempo") == pytest.approx([0, np.log2(1.2), np.log2(1.2), np.log2(0.6)])
+    assert row(notes, "tempo_known") == [0, 1, 1, 1]
+    assert row(notes, "tempo_of_piece") == pytest.approx([0, 0, 0, -3])
     assert row(notes, "tempo_ramp") == [0, 0, -1, 0]
 
 
