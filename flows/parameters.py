@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.plan import Sampler
 from dexter_model.metrics.tolerance import Tolerance
 
 OUT = "dexter-out"
@@ -94,7 +95,9 @@ class RenderParameters(_Parameters):
     out: Folder = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
     checkpoint: str | None = Field(None, description="a checkpoint folder; default the model that ships, labelled demo")
     steps: int = Field(20, ge=1, le=1000, description="sampling steps")
-    guidance: float = Field(1.2, ge=0, description="guidance scale of the score condition")
+    guidance: float = Field(1.2, ge=0, description="guidance scale of the condition")
+    sampler: Sampler = Field("ddim", description="how a step is taken")
+    eta: float = Field(0, ge=0, le=1, description="share of DDPM's noise that DDIM draws at every step")
     samples: int = Field(1, ge=1, description="performances a score")
     seed: int = Field(13, ge=0)
     batch_size: int = Field(16, ge=1, description="windows denoised together")

@@ -15,6 +15,8 @@ def render(parameters: RenderParameters) -> RenderResult:
         checkpoint=parameters.checkpoint,
         steps=parameters.steps,
         guidance=parameters.guidance,
+        sampler=parameters.sampler,
+        eta=parameters.eta,
         samples=parameters.samples,
         seed=parameters.seed,
         workers=parameters.workers,

@@ -49,7 +49,13 @@ def render(
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A checkpoint folder.", show_default="the demo model")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="20")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale of the score.", show_default="1.2")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="1.2")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(metavar="ddim|ddpm|dpm-solver++", help="Sampler.", show_default="ddim")
+    ] = None,
+    eta: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of DDPM's noise in DDIM's steps.", show_default="0")
+    ] = None,
     samples: Annotated[int | None, typer.Option(help="Performances a score.", show_default="1")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed; a render's noise depends on it alone.", show_default="13")
@@ -76,6 +82,8 @@ def render(
         "checkpoint": checkpoint,
         "steps": steps,
         "guidance": guidance,
+        "sampler": sampler,
+        "eta": eta,
         "samples": samples,
         "seed": seed,
         "batch_size": batch_size,

@@ -105,8 +105,9 @@ def test_nothing_is_made_twice_and_what_is_spoilt_is_made_again(
     (tmp_path / "bach/bwv269.npz").unlink()
     assert render_scores([scores], tmp_path, RenderSettings(**options)).made == 2
     assert contents(tmp_path) == before
-    assert render_scores([scores], tmp_path, RenderSettings(**options, seed=14)).made == 2
-    assert contents(tmp_path) != before
+    for other in ({"seed": 14}, {"sampler": "dpm-solver++"}, {"eta": 0.5}):
+        assert render_scores([scores], tmp_path, RenderSettings(**options, **other)).made == 2
+        assert contents(tmp_path) != before
 
 
 def test_an_interrupted_job_goes_on_and_ends_like_an_undisturbed_one(
@@ -193,8 +194,8 @@ def test_a_render_whose_worker_died_is_quarantined_and_made_next_time(
     with monkeypatch.context() as patch:
         patch.setattr("tasks.render.fan_out", one_death)
         result = render_scores([scores], tmp_path / "out", settings)
-    assert [row["name"] for row in result.renders] == ["bwv66.6"]
-    path = str(scores / "bach/bwv269.mxl")
+    assert [row["name"] for row in result.renders] == ["bach/bwv269"]
+    path = str(scores / "bwv66.6.mxl")
     assert result.quarantined == [{"path": path, "code": "worker_died", "reason": "killed"}]
     assert render_scores([scores], tmp_path / "out", settings).made == 1
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
@@ -223,7 +224,11 @@ def test_a_file_in_the_place_of_the_folder_is_told(scores: Path, tmp_path: Path,
         render_scores([scores], tmp_path / "out", RenderSettings(**options))
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"samples": 0}, {"batch_size": 0}, {"guidance": float("nan")}])
+BAD_SETTINGS = [{name: 0} for name in ("steps", "samples", "batch_size")]
+BAD_SETTINGS += [{"guidance": float("nan")}, {"sampler": "euler"}, {"eta": 1.5}, {"eta": 0.5, "sampler": "ddpm"}]
+
+
+@pytest.mark.parametrize("bad", BAD_SETTINGS)
 def test_settings_out_of_range_are_told(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="--"):
         RenderSettings(**bad)
