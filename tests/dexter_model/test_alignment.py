@@ -1,4 +1,4 @@
-"""ASAP's alignment tables, and whether their ids ask for an unfolded score."""
+"""ASAP's and parangonada's alignment tables, and whether their ids ask for an unfolded score."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dexter_model.notes import SCORE_NOTE, Alignment, Score
 from dexter_model.reading.alignment import load_alignment, needs_unfolding, score_as_aligned
 
 HEADER = "xml_id\tmidi_id\ttrack\tchannel\tpitch\tonset\n"
+PARANGONADA = "idx,matchtype,partid,ppartid\n"
 
 
 def table(tmp_path: Path, text: str) -> Path:
@@ -45,6 +46,47 @@ def test_only_the_two_id_columns_matter(tmp_path: Path) -> None:
     [("", "columns"), ("a\tb\nn1\tn2\n", "columns"), (HEADER, "no line"), (HEADER + "n1-1\n", "lacks its ids")],
 )
 def test_other_files_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        load_alignment(table(tmp_path, text))
+    assert caught.value.code == "alignment_unreadable"
+
+
+def test_parangonadas_table_says_the_same(tmp_path: Path) -> None:
+    lines = "0,0,n19-1,n5\n1,1,n2-1,undefined\n2,2,undefined,n7\n3,0,n19-1,n8\n"
+    alignment = load_alignment(table(tmp_path, PARANGONADA + lines))
+    assert alignment.score_id.tolist() == ["n19-1", "n2-1", "", "n19-1"]
+    assert alignment.performance_id.tolist() == ["n5", "", "n7", "n8"]
+    quoted = '"ppartid", "partid", "matchtype"\r\n"n7", "n1", "0"\r\n\r\n"", "n2", "1"\r\n'
+    alignment = load_alignment(table(tmp_path, quoted))
+    assert (alignment.score_id.tolist(), alignment.performance_id.tolist()) == (["n1", "n2"], ["n7", ""])
+
+
+def test_parangonadas_table_is_read_as_partitura_reads_it(tmp_path: Path) -> None:
+    from partitura.io.importparangonada import load_parangonada_alignment
+
+    lines = [
+        f"{i},{i % 3},{'undefined' if i % 3 == 2 else f'n{i}'},{'undefined' if i % 3 == 1 else f'n{i}'}"
+        for i in range(30)
+    ]
+    path = table(tmp_path, PARANGONADA + "\n".join(lines) + "\n")
+    pairs = load_parangonada_alignment(str(path))
+    alignment = load_alignment(path)
+    assert alignment.score_id.tolist() == [str(pair.get("score_id", "")) for pair in pairs]
+    assert alignment.performance_id.tolist() == [str(pair.get("performance_id", "")) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (PARANGONADA, "no line"),
+        (PARANGONADA + "0,0,n1\n", "lacks its ids"),
+        (PARANGONADA + "0,3,n1,n1\n", "none of 0, 1 and 2"),
+        (PARANGONADA + "0,match,n1,n1\n", "none of 0, 1 and 2"),
+        ("matchtype,partid\n0,n1\n", "columns matchtype, partid and ppartid"),
+        (PARANGONADA + '0,0,"n1,n2\n' + "x" * 200_000, "field larger"),
+    ],
+)
+def test_other_csv_files_are_refused(text: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=reason) as caught:
         load_alignment(table(tmp_path, text))
     assert caught.value.code == "alignment_unreadable"
