@@ -52,7 +52,7 @@ def take_directions(document: bytes) -> tuple[bytes, dict[str, Markings]]:
         document: one that ``safety.read_musicxml`` has let pass.
 
     Returns:
-        The document without its directions' contents (repeats and jumps stay), and each part's markings, by its id.
+        The document without what it says (repeats and jumps stay), and each part's markings, by its id.
 
     Raises:
         lxml.etree.XMLSyntaxError: the document is not well-formed.
@@ -65,6 +65,9 @@ def take_directions(document: bytes) -> tuple[bytes, dict[str, Markings]]:
         _read_part(part, markings.setdefault(part.get("id", "P1"), Markings()))
     for direction_type in root.findall("part/measure/direction/direction-type"):
         direction_type.getparent().remove(direction_type)
+    for sound in root.iter("sound"):
+        sound.attrib.pop("tempo", None)
+        sound.attrib.pop("dynamics", None)
     return etree.tostring(root), markings
 
 

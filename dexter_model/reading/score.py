@@ -22,7 +22,7 @@ from dexter_model.digests import cache_dir, file_digest, json_digest, write_atom
 from dexter_model.notes import SCORE_NOTE, Score
 from dexter_model.reading.safety import check_file, check_xml, empty, read_musicxml, read_score_midi, unreadable
 
-READER_VERSION = 2  # to be raised whenever the same file gives another table
+READER_VERSION = 3  # to be raised whenever the same file gives another table
 
 MUSICXML = (".musicxml", ".xml", ".mxl")
 KERN = (".krn", ".kern")

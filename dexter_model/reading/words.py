@@ -129,12 +129,13 @@ def _tempo(words: list[str]) -> tuple[float, float, str]:
         return 0, 1, "first" if _FIRST & {*words} else "a tempo"
     if {"doppio", "movimento"} <= {*words}:
         return 0, 2, ""
-    named = next((_TEMPO[word] for word in words if word in _TEMPO), 0)
+    name = next((word for word in words if word in _TEMPO), "")
+    named, others = _TEMPO.get(name, 0), {*words} - {name}
     less, compared = bool(_LESS & {*words}), bool((_MORE | _LESS) & {*words}) or any(map(_COMPARATIVE.fullmatch, words))
     fast = named > 90 or any(map(_FASTER_STEP.fullmatch, words))
     if compared and (fast or named or any(map(_SLOWER_STEP.fullmatch, words))):
         return 0, STEP if fast != less else 1 / STEP, ""
     if not named:
         return 0, 1, ""
-    scale = 1 + 0.09 * (bool(_STRONGLY & {*words}) - bool(_MILDLY & {*words}) / 3)
+    scale = 1 + 0.09 * (bool(_STRONGLY & others) - bool(_MILDLY & others) / 3)
     return named * (scale if named > 90 else 2 - scale), 1, ""
