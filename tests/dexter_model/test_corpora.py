@@ -194,6 +194,34 @@ def test_asap_layout_prefers_tsv_to_match_to_nothing(tmp_path: Path) -> None:
     assert listed_not_present("ASAP", CorpusRoots(tmp_path)) == []
 
 
+ASAP_BOOKS = "midi_performance,robust_note_alignment\nC/x/A1.mid,1.0\nC/x/A2.mid,0.0\nC/x/A3.mid,\nC/x/A4.mid,1\n"
+
+
+def test_only_robust_alignments_of_asap_are_asked_for(tmp_path: Path) -> None:
+    root = touch(tmp_path / "asap-dataset", "C/x/xml_score.musicxml", *(f"C/x/A{n}.mid" for n in range(1, 7)))
+    touch(root, *(f"C/x/A{n}.match" for n in (1, 2, 3, 5)))  # A5 is not in the books, A4 and A6 are not aligned
+    (root / "metadata.csv").write_text(ASAP_BOOKS)
+    roots = CorpusRoots(tmp_path)
+    [piece] = discover("ASAP", roots, robust_only=True)
+    assert [performance.robust for performance in piece.performances] == [True, False, False, True, False, True]
+    [piece] = discover("ASAP", roots)
+    assert all(performance.robust for performance in piece.performances)
+    found = check("ASAP", roots, robust_only=True)
+    assert (found.performances, found.with_alignment, found.not_robust) == (6, 1, 3)
+    assert found.missing == ("alignment of C/x/A4.mid", "alignment of C/x/A6.mid")
+
+
+@pytest.mark.parametrize("books", [None, b"", b"midi_performance\nC/x/A1.mid\n", b"\xff\xfe"])
+def test_without_the_books_no_alignment_is_known_to_be_robust(books: bytes | None, tmp_path: Path) -> None:
+    root = touch(tmp_path / "asap-dataset", "C/x/A1.mid")
+    if books is not None:
+        (root / "metadata.csv").write_bytes(books)
+    assert len(discover("ASAP", CorpusRoots(tmp_path))) == 1
+    with pytest.raises(InputError) as caught:
+        discover("ASAP", CorpusRoots(tmp_path), robust_only=True)
+    assert caught.value.code == "corpus_unreadable"
+
+
 def test_folder_pairs_match_files_with_their_scores(tmp_path: Path) -> None:
     touch(tmp_path, "scores/Chopin_op38.musicxml", "match/Chopin_op38_p01.match", "match/Chopin_op38_p02.match")
     touch(tmp_path, "scores/Chopin_op3.mxl")  # no prefix of op38 at a word's end
