@@ -168,26 +168,28 @@ def pair_tables(
     real = ~told["synthetic"].to_numpy()
     here = real & (told["split"] == split).to_numpy() if split else real
     index = pair_index(piece, length, window, hop=hop, among=here)
-    paired = _table(told, *(index.all() if count is None else index.draw(count, seed)))
+    paired = pair_table(told, *(index.all() if count is None else index.draw(count, seed)))
     lonely, start = alone(piece, length, window, hop=hop, among=here)
-    unpaired = _table(told, lonely, None, start)
+    unpaired = pair_table(told, lonely, np.full(len(lonely), -1), start)
     if mixups:
         training = here & (told["split"] == "train").to_numpy()
         mixed = pair_index(piece, length, window, hop=hop, among=training, ordered=False).all()
-        unpaired = pl.concat([unpaired, _table(told, *mixed)])
+        unpaired = pl.concat([unpaired, pair_table(told, *mixed)])
     return paired, unpaired
 
 
-def _table(told: pl.DataFrame, a: np.ndarray, b: np.ndarray | None, start: np.ndarray) -> pl.DataFrame:
+def pair_table(told: pl.DataFrame, a: np.ndarray, b: np.ndarray, start: np.ndarray) -> pl.DataFrame:
+    """Pairs (k,) as a table; ``told`` has the corpus, piece, split and key of each performance, ``b`` -1 for nobody."""
     names = told.select(pl.col("corpus", "piece", "split", "key").cast(pl.Categorical))
-    partner = pl.Series("b", b, pl.Int32) if b is not None else pl.repeat(None, len(a), dtype=pl.Int32, eager=True)
+    partner = pl.Series("b", b, pl.Int32)
+    partner = partner.set(partner < 0, None)
     return (
         names[a]
         .rename({"key": "performance_a"})
         .with_columns(
             names["key"].gather(partner).alias("performance_b"),
             pl.Series("a", a, pl.Int32),
-            partner.alias("b"),
+            partner,
             pl.Series("start", start, pl.Int32),
         )
     )
