@@ -1,9 +1,9 @@
 """How far a performance and its alignment can be trusted: figures, flags for the doubtful, refusal of the hopeless.
 
 A figure beyond the first bound of its line in ``BOUNDS`` sets a flag, which only tells; one beyond the second refuses
-the performance, with a code. The second bounds are set where the codec would describe something else than the
-performance of this score; of Vienna 4x22 and (n)ASAP nothing reaches them. The worst of these corpora, and what people
-do play (arpeggios, free cadenzas), lie below the first ones.
+the performance, with a code: there the codec would describe something else than a performance of this score. Of Vienna
+4x22 and (n)ASAP that are six, whose alignments slipped; decision 0006 shows them. What people do play (arpeggios, free
+cadenzas, fugues without pedal) lies below the second bounds.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ class Bound(NamedTuple):
     told: str
 
 
-# The published gate for ATEPP is the first line's: fewer than half of the alignment's lines are matches.
+# The first line's refusal is the published gate for ATEPP: fewer than half of the alignment's lines are matches.
 BOUNDS = (
     Bound("low_alignment_match_ratio", "match_ratio", False, 0.8, 0.5, "of its alignment's lines are matches"),
     Bound("pitches_differ", "wrong_pitch_share", True, 0.02, 0.5, "of its aligned notes have another pitch"),
     Bound("alignment_out_of_order", "order_violations", True, 0.1, 0.5, "of its score onsets are played out of order"),
     Bound("tempo_jumps", "tempo_outliers", True, 0.15, None, "of its beat periods are outliers"),
-    Bound("stuck_keys", "stuck_keys", True, 0, None, "keys are held longer than 20 s"),
-    Bound("no_pedal", "pedal_events", False, 2, None, "pedal events: fewer than two say nothing"),
+    Bound("stuck_keys", "stuck_keys", True, 0, None, "keys held longer than 20 s"),
+    Bound("no_pedal", "pedal_events", False, 2, None, "pedal events"),
     Bound("pedal_stuck", "pedal_down_share", True, 0.98, None, "of the time the pedal is down"),
-    Bound("constant_velocity", "velocity_sd", False, 2.0, None, "is the spread of its velocities"),
+    Bound("constant_velocity", "velocity_sd", False, 2.0, None, "standard deviation of its velocities"),
 )
 
 
