@@ -275,7 +275,7 @@ def _stack(source: PieceSource, score: Score | None, kept: Sequence[_Encoded]) -
     if score is None:
         return None
     rows = np.unique(np.concatenate([encoded.codec.rows for encoded in kept]))
-    blocks = [_spread(encoded.codec, rows, score.notes["onset_beat"][rows]) for encoded in kept]
+    blocks = [spread(encoded.codec, rows, score.notes["onset_beat"][rows]) for encoded in kept]
     features = [encoded.features for encoded in kept]
     codec, keydown, matched, named = (np.stack(block) for block in zip(*blocks, strict=True))
     return Piece(
@@ -299,7 +299,7 @@ def _stack(source: PieceSource, score: Score | None, kept: Sequence[_Encoded]) -
     )
 
 
-def _spread(encoded: EncodedPerformance, rows: np.ndarray, onset_beat: np.ndarray) -> tuple[np.ndarray, ...]:
+def spread(encoded: EncodedPerformance, rows: np.ndarray, onset_beat: np.ndarray) -> tuple[np.ndarray, ...]:
     """A performance over the piece's rows: codec (n, 5), key-down articulation (n,), matched (n,), named (n,).
 
     A row it does not name gets what the codec gives a deletion: the beat period of its onset's group or of the last
