@@ -11,7 +11,8 @@
 
 With mixups, the windows of a performance are followed by those of its means with the later performances of its piece.
 What this layout cannot say (which notes were played, frames, performers, beats) is in a group ``dexter`` inside each
-group, which its readers do not look at, and which makes the way back exact (``hdf5_import``). The pairs are in ``hdf5_pairs``.
+group, which its readers do not look at, and which makes the way back exact (``hdf5_import``). ``hdf5_pairs`` writes the
+pairs.
 """
 
 from __future__ import annotations

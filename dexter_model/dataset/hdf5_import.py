@@ -79,7 +79,7 @@ def import_hdf5(
         if quarantined:
             tables.append(_commit(build, [], quarantined, made_by))
         version = build.publish(gathered(tables), made_by)
-    return Imported(version, reader.lost)
+    return Imported(version, +reader.lost)
 
 
 class _Reader:
@@ -114,7 +114,7 @@ class _Reader:
 
     def score(self, stored: Stored, ids: np.ndarray | None) -> tuple[np.ndarray, str]:
         """The notes (n,) SCORE_NOTE of the score's file and the file's digest; of ``s_codec`` alone, and ''."""
-        place = remapped(stored.score_path, self.remap)
+        place = str(self.path.parent / remapped(stored.score_path, self.remap))
         notes = self._from_file(place, ids, stored) if ids is not None and Path(place).is_file() else None
         if notes is not None:
             digest = digest_or_empty(place)

@@ -56,8 +56,8 @@ def import_pairs(path: str | Path, version: DatasetVersion, window: int, sandbox
     """Pairs, or unpaired windows, beside an HDF5 file as a table of the version that came of it.
 
     Raises:
-        InputError: the file is a pickle (``pickled``), holds no pairs (``array_unreadable``), or numbers groups that the
-            version does not have (``other_pairs``).
+        InputError: the file is a pickle (``pickled``), holds no pairs (``array_unreadable``), or numbers windows that
+            the version does not have (``other_pairs``).
     """
     pairs = sandbox.call(read_pairs, str(path))
     shape = _Shape(version, window)

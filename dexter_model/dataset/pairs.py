@@ -198,6 +198,11 @@ def pair_table(told: pl.DataFrame, a: np.ndarray, b: np.ndarray, start: np.ndarr
 def write_pairs(folder: str | Path, paired: pl.DataFrame, unpaired: pl.DataFrame, made_from: dict[str, str]) -> None:
     """Write both tables as Parquet; ``made_from`` (version digest, window, seed) goes into the files' metadata."""
     for name, table in ((PAIRED, paired), (UNPAIRED, unpaired)):
-        file = io.BytesIO()
-        table.write_parquet(file, metadata=made_from)
-        write_atomically(Path(folder) / name, file.getvalue())
+        write_table(Path(folder) / name, table, made_from)
+
+
+def write_table(path: Path, table: pl.DataFrame, made_from: dict[str, str]) -> None:
+    """Write a table as Parquet, all or nothing."""
+    file = io.BytesIO()
+    table.write_parquet(file, metadata=made_from)
+    write_atomically(path, file.getvalue())

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dexter_model.errors import InputError
-from flows.commands import options
+from flows.commands import hdf5, options
 
 if TYPE_CHECKING:
     import polars as pl
 
-app = typer.Typer(help="Data sets: build, inspect, list the quarantine.", no_args_is_help=True)
-Url = Annotated[str, typer.Argument(help="Data set: a folder or s3://bucket/prefix.", show_default=False)]
-Version = Annotated[str | None, typer.Option(help="A version's name.", show_default="the newest")]
+app = typer.Typer(
+    help="Data sets: build, inspect, pair, exchange with the original's files, list the quarantine.",
+    no_args_is_help=True,
+)
+app.command("export-hdf5")(hdf5.export_hdf5)
+app.command("import-hdf5")(hdf5.import_hdf5)
 
 
 @app.command()
@@ -78,7 +81,7 @@ def build(
 
 
 @app.command()
-def info(url: Url, version: Version = None, as_json: options.Json = False) -> None:
+def info(url: options.Dataset, version: options.Version = None, as_json: options.Json = False) -> None:
     """Show a data set version: pieces, performances and notes by corpus and split, quarantine, digest."""
     from collections import Counter
 
@@ -123,8 +126,8 @@ def _counts(catalogue: pl.DataFrame) -> pl.DataFrame:
 
 @app.command()
 def pairs(
-    url: Url,
-    version: Version = None,
+    url: options.Dataset,
+    version: options.Version = None,
     window: options.Window = 200,
     hop: Annotated[
         int | None, typer.Option(min=1, help="Notes from window to window.", show_default="side by side")
@@ -158,8 +161,8 @@ def pairs(
 
 @app.command()
 def quarantine(
-    url: Url,
-    version: Version = None,
+    url: options.Dataset,
+    version: options.Version = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where each one failed.")] = False,
     as_json: options.Json = False,
 ) -> None:
