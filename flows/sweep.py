@@ -21,6 +21,8 @@ from tasks.progress import say
 from tasks.report import ReportInputs, write_report
 from tasks.sweep import Setting, compare_sweep, renders_there
 
+STEPS_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class PlannedSetting:
@@ -107,7 +109,9 @@ def dry_run(parameters: SweepParameters) -> list[str]:
 
 
 def _sampling(how: RenderParameters) -> Sampling:
-    return Sampling(**{each.name: getattr(how, each.name) for each in fields(Sampling) if hasattr(how, each.name)})
+    """How the sampler is shown at work: in enough steps to see something."""
+    given = {each.name: getattr(how, each.name) for each in fields(Sampling) if hasattr(how, each.name)}
+    return Sampling(**{**given, "steps": max(how.steps, STEPS_SHOWN)})
 
 
 def _word(value: Any) -> str:

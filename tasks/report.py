@@ -28,7 +28,7 @@ from dexter_model.report.sections import (
     tiles,
     training_section,
 )
-from dexter_model.report.sweep import sweep_section
+from dexter_model.report.sweep import sweep_section, sweep_tiles
 from dexter_model.report.verdict import verdict_section
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.baseline import EVALUATION
@@ -91,7 +91,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
         "icon": icon(),
         "banners": _banners(evaluation),
         "verdict": verdict_section(verdict) if verdict else None,
-        "tiles": tiles(section, len(data.performances) if data else 0, evaluation),
+        "tiles": sweep_tiles(sweep) if sweep else tiles(section, len(data.performances) if data else 0, evaluation),
         "stages": stage_rows(inputs.stages),
         "provenance": provenance(code_version(), data, checkpoint, evaluation),
         "data": section,

@@ -18,13 +18,13 @@ PieceKey = tuple[str, str]  # corpus and key
 
 @dataclass(frozen=True)
 class MainFigure:
-    """A feature and a measure of it: ``kind`` is which tolerance holds for it, ``unit`` is for people."""
+    """A feature and a measure of it; ``kind`` is which tolerance holds for it, ``of`` and ``unit`` are for people."""
 
     name: str
     feature: str
     measure: str
     kind: Kind
-    label: str
+    of: str
     unit: str = ""
 
     @property
@@ -32,9 +32,17 @@ class MainFigure:
         """Whether more of it is better; of errors and distances it is less."""
         return self.kind == "correlation"
 
+    @property
+    def label(self) -> str:
+        """What people call it: ``Velocity correlation``."""
+        return f"{self.of} {KINDS[self.kind].lower()}"
 
-def _correlation(feature: str, label: str) -> MainFigure:
-    return MainFigure(f"{feature}_correlation", feature, "correlation", "correlation", f"{label} correlation")
+
+KINDS: dict[Kind, str] = {"correlation": "Correlation", "velocity_error": "Error", "spread": "Spread / human's"}
+
+
+def _correlation(feature: str, of: str) -> MainFigure:
+    return MainFigure(f"{feature}_correlation", feature, "correlation", "correlation", of)
 
 
 MAIN_FIGURES = (
@@ -44,11 +52,9 @@ MAIN_FIGURES = (
     _correlation("articulation", "Articulation"),
     _correlation("articulation_keydown", "Key-down articulation"),
     _correlation("pedal", "Pedal"),
-    MainFigure(
-        "velocity_error", "velocity", "mean_absolute_error", "velocity_error", "Velocity error", "MIDI velocity"
-    ),
-    MainFigure("velocity_spread", "velocity", "spread", "spread", "Velocity spread / human"),
-    MainFigure("tempo_spread", "log_beat_period", "spread", "spread", "Tempo spread / human"),
+    MainFigure("velocity_error", "velocity", "mean_absolute_error", "velocity_error", "Velocity", "MIDI velocity"),
+    MainFigure("velocity_spread", "velocity", "spread", "spread", "Velocity"),
+    MainFigure("tempo_spread", "log_beat_period", "spread", "spread", "Tempo"),
 )
 
 

@@ -35,9 +35,9 @@ FRAME_MS, LAST_FRAME_MS = 260, 2600
 STRIPS = (
     ("tempo_curve", "Tempo\n(beats/min)", 2.0),
     ("velocity_curve", "Velocity\n(MIDI)", 2.0),
-    ("timing", "Timing (s)", 1.0),
-    ("articulation", "Articulation", 1.0),
-    ("pedal", "Pedal", 1.0),
+    ("timing", "Timing\n(s)", 1.3),
+    ("articulation", "Articulation\n(log2)", 1.3),
+    ("pedal", "Pedal\n(CC64)", 1.3),
 )
 ENDS = {"velocity_curve": (0.0, 127.0), "pedal": (-20.0, 147.0)}  # others have the humans' range
 
@@ -111,14 +111,14 @@ def _draw(
     titles: Sequence[str],
 ) -> list[Image.Image]:
     """The frames: noisy and clean series (S, n or U) over the humans' lines (P, n or U)."""
-    figure = Figure(figsize=(9, 5.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9, 6.4), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(len(STRIPS), 1, sharex=True, height_ratios=[height for *_, height in STRIPS])
     moving = []
     for axes, (name, label, _) in zip(grid, STRIPS, strict=True):
         x = beats[starts] if name.endswith("_curve") else beats
         axes.plot(x, humans[name].T, color="#c3c8d0", linewidth=0.8)
-        axes.set_ylabel(label, fontsize=9)
+        axes.set_ylabel(label, fontsize=8.5)
         axes.set_ylim(*ENDS.get(name) or _range(humans[name]))
         axes.margins(x=0.01)
         moving.append([_line(axes, x, RENDERS[1], 0.7, 0.45), _line(axes, x, RENDERS[0], 1.8, 1.0)])

@@ -8,14 +8,15 @@ are escaped by the template engine.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dexter_model.metrics.curves import FEATURES
-from dexter_model.metrics.main_figures import MAIN_FIGURES
+from dexter_model.metrics.main_figures import KINDS, MAIN_FIGURES, MainFigure
 from dexter_model.metrics.measures import TEMPO_VELOCITY
 
 NEAR_ZERO_TOLD = 0.01  # share of denominators near zero from which a deviation is marked
@@ -92,10 +93,25 @@ def main_table(table: Mapping[str, Any]) -> dict[str, Any]:
     known = {(row["measure"], row["feature"], row["system"]): row for row in table["rows"]}
     shown = [f for f in MAIN_FIGURES if any(key[:2] == (f.measure, f.feature) for key in known)]
     rows = [
-        {"label": system, "cells": [_cell(known, f.measure, f.feature, system) for f in shown]}
+        {"label": system, "cells": [figure_cell(known.get((f.measure, f.feature, system)), f) for f in shown]}
         for system in table["systems"]
     ]
-    return {"columns": [{"label": f.label, "unit": f.unit} for f in shown], "rows": rows}
+    return {"heads": figure_heads(shown), "rows": rows}
+
+
+def figure_heads(figures: Sequence[MainFigure]) -> dict[str, Any]:
+    """The two header rows of a table of main figures: kinds with how many columns each spans, and the columns."""
+    groups = [(KINDS[kind], len(list(some))) for kind, some in groupby(figures, lambda figure: figure.kind)]
+    return {"groups": groups, "columns": [figure.of for figure in figures]}
+
+
+def figure_cell(found: Mapping[str, Any] | None, figure: MainFigure | None = None) -> dict[str, str]:
+    """A figure with its interval, narrow enough for a table of many columns."""
+    if found is None or found["mean"] is None:
+        return {"text": "–", "interval": "" if found is None else found["why"], "remark": ""}
+    digits = 1 if figure is not None and figure.unit else 2
+    mean, low, high = (f"{found[name] or 0:.{digits}f}".replace("-", "−") for name in ("mean", "low", "high"))
+    return {"text": mean, "interval": "" if found["low"] is None else f"{low} … {high}", "remark": ""}
 
 
 def metric_tables(table: Mapping[str, Any], space: bool = False) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dexter_model.metrics.main_figures import MAIN_FIGURES
+from dexter_model.metrics.main_figures import MAIN_FIGURES, MainFigure
 from dexter_model.metrics.sweeps import MOST_OFF
 from dexter_model.report.figures import INK, RENDERS, STYLE, data_uri
-from dexter_model.report.html import count, number
+from dexter_model.report.html import count, figure_cell, figure_heads, number
 
 FRONT, OTHER = RENDERS[0], "#6b7280"
-NAMED = 8  # settings named in the plot beside those on the front; more would lie on one another
+NAMED = 12  # settings; of more only those on the front are named in the plot
 
 Row = dict[str, Any]
 
@@ -31,11 +31,23 @@ def sweep_section(sweep: Mapping[str, Any]) -> Row:
     return {
         "summary": f"{count(len(rows), 'setting')} of {grid}, each on {count(pieces, 'piece')}.",
         "choices": _choices(compared),
-        "columns": [{"label": figure.label, "unit": figure.unit} for figure in shown],
-        "rows": [_row(row, compared, [figure.name for figure in shown]) for row in rows],
+        "heads": figure_heads(shown),
+        "rows": [_row(row, compared, shown) for row in rows],
         "chart": pareto(rows) if rows else None,
         "refused": sweep["refused"],
     }
+
+
+def sweep_tiles(sweep: Mapping[str, Any]) -> list[Row]:
+    """The few numbers that head the page."""
+    compared = sweep["comparison"]
+    best = next((row for row in compared["rows"] if row["system"] == compared["best"]), None)
+    tiles = [{"label": "Settings", "value": number(len(compared["rows"])), "note": f"{len(sweep['refused'])} refused"}]
+    if best is not None:
+        quality = {"label": "Best quality", "value": number(best["quality"]["mean"]), "note": best["system"]}
+        cost = {"label": "Function evaluations", "value": number(best["cost"]), "note": "of the best setting"}
+        tiles += [quality, cost]
+    return tiles
 
 
 def _choices(compared: Mapping[str, Any]) -> list[str]:
@@ -56,7 +68,7 @@ def _costing(row: Mapping[str, Any]) -> str:
     return f"quality {number(row['quality']['mean'], 3)} at {count(row['cost'], 'function evaluation')}"
 
 
-def _row(row: Mapping[str, Any], compared: Mapping[str, Any], figures: Sequence[str]) -> Row:
+def _row(row: Mapping[str, Any], compared: Mapping[str, Any], figures: Sequence[MainFigure]) -> Row:
     marks = [
         mark
         for mark, name in (("best", compared["best"]), ("cheapest as good", compared["frugal"]))
@@ -68,17 +80,8 @@ def _row(row: Mapping[str, Any], compared: Mapping[str, Any], figures: Sequence[
         "marks": " · ".join(marks),
         "front": row["front"],
         "cost": number(row["cost"]),
-        "cells": [cell(row["quality"], 3), *(cell(row["figures"].get(figure)) for figure in figures)],
+        "cells": [figure_cell(row["quality"]), *(figure_cell(row["figures"].get(f.name), f) for f in figures)],
     }
-
-
-def cell(figure: Mapping[str, Any] | None, digits: int = 2) -> dict[str, str]:
-    """A mean, and its interval where there is one."""
-    if figure is None:
-        return {"text": "–", "interval": ""}
-    ends = (figure["low"], figure["high"])
-    interval = "" if None in ends else f"{number(ends[0], digits)} … {number(ends[1], digits)}"
-    return {"text": number(figure["mean"], digits), "interval": interval}
 
 
 @mpl.rc_context(STYLE)
@@ -103,14 +106,14 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
     costs = sorted({row["cost"] for row in rows})
     axes.set_xticks(costs, [str(cost) for cost in costs])
     axes.minorticks_off()
-    axes.margins(x=0.12)
+    axes.margins(x=0.18)
     axes.set(xlabel="function evaluations a window", ylabel="quality (mean correlation of velocity and tempo)")
-    _name(axes, [row for row in rows if row["front"]] or rows[:NAMED])
-    axes.legend(loc="lower right")
+    _name(axes, rows if len(rows) <= NAMED else [row for row in rows if row["front"]])
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.08))
     return data_uri(figure, "svg")
 
 
 def _name(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
-        place = (row["cost"], row["quality"]["mean"])
-        axes.annotate(row["system"], place, (6, 6), textcoords="offset points", fontsize=8.5, color=INK)
+        place, colour = (row["cost"], row["quality"]["mean"]), INK if row["front"] else OTHER
+        axes.annotate(row["system"], place, (8, -9), textcoords="offset points", fontsize=8, color=colour)
