@@ -26,7 +26,7 @@ from dexter_model.expression.config import DenoiserConfig
 # Codecs are clipped to this many standard deviations, in training and at every step of sampling. Trills and wrong
 # alignments reach 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error.
 LIMIT = 8.0
-OUTLIERS = 0.005  # share at either end of a column that does not enter the robust scale
+OUTLIERS = 0.05  # share at either end of a column that the robust scale takes as the value that bounds it
 WRITTEN = ("onset_beat", "duration_beat", "pitch")
 _SHORTEST = 0.01  # s a beat; below it a logarithm says nothing
 
@@ -180,16 +180,27 @@ class ResidentNotes:
     def statistics(self, scale: str = "published") -> Statistics:
         """Mean and standard deviation of codec columns and perceptual rows, in float64; constants keep their scale.
 
-        ``robust`` takes the beat period in log2 s, and the outermost 0.5 % of each column as the value that bounds
-        them: a few wrong alignments otherwise stretch timing's scale tenfold.
+        ``robust`` takes the beat period in log2 s and makes expression the unit: the standard deviation within
+        performances, of values moved to the 5 % and 95 % quantiles. Pieces differ in tempo by more than pianists vary
+        it, and a few wrong alignments stretch timing's scale tenfold: both would leave less of what is heard than of
+        the noise that sampling leaves.
         """
-        codec = _with_log_tempo(self.codec) if scale == "robust" else self.codec
-        mean, std = _moments(codec[self.matched].double(), OUTLIERS if scale == "robust" else 0.0)
+        codec = (_with_log_tempo(self.codec) if scale == "robust" else self.codec).double()
+        mean, std = _moments(codec[self.matched])
+        if scale == "robust":
+            mean, std = _moments(_bounded(codec[self.matched]))[0], _moments(_bounded(self._deviations(codec)))[1]
         known = self.perceptual[self.matched & ~self.perceptual.isnan().any(dim=1)].double()
         if self.perceptual.shape[1] and not len(known):
             reason, remedy = "has no perceptual features", "Build it with --perceptual, or train without them"
             raise InputError("data set", reason, remedy, "no_perceptual")
         return Statistics(mean, std, scale == "robust", *(_moments(known) if known.numel() else ()))
+
+    def _deviations(self, codec: Tensor) -> Tensor:
+        """Matched rows less the mean of their performance."""
+        performance_K = torch.repeat_interleave(torch.arange(len(self.length)), self.length)[self.matched]
+        count_P = performance_K.bincount(minlength=len(self.length)).clamp_min(1)
+        sums_P5 = codec.new_zeros(len(self.length), codec.shape[1]).index_add(0, performance_K, codec[self.matched])
+        return codec[self.matched] - (sums_P5 / count_P[:, None])[performance_K]
 
     def normalised(self, statistics: Statistics) -> ResidentNotes:
         """The same notes with z-scored codecs, clipped to ``LIMIT``, and z-scored perceptual rows."""
@@ -300,11 +311,14 @@ def _perceptual_rows(piece: AlignedPiece, config: DenoiserConfig) -> np.ndarray:
     return np.asarray(piece.perceptual_notes(delta=config.perceptual == "delta"), np.float32)
 
 
-def _moments(rows: Tensor, outliers: float = 0.0) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each column, its outermost values moved to the quantiles ``outliers``."""
-    if outliers:
-        ends = np.quantile(rows.numpy(), (outliers, 1.0 - outliers), axis=0)
-        rows = rows.clamp(*(torch.from_numpy(end) for end in ends))
+def _moments(rows: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column; that of a constant is 1."""
     std = rows.std(dim=0, correction=0)
     std = torch.where(std > 1e-8, std, torch.ones_like(std))
     return tuple(rows.mean(dim=0).tolist()), tuple(std.tolist())
+
+
+def _bounded(rows: Tensor) -> Tensor:
+    """The rows with the outermost values of each column moved to its quantiles."""
+    low, high = np.quantile(rows.numpy(), (OUTLIERS, 1.0 - OUTLIERS), axis=0)
+    return rows.clamp(torch.from_numpy(low), torch.from_numpy(high))
