@@ -93,7 +93,13 @@ def decode(
         note_id: (n,) ids, which the played notes take over.
         p_codec: (n, 5).
         matched: (n,) which rows were played: the first of them begins at 0 and only they move the pedal.
+
+    Raises:
+        InputError: it is not known when the notes begin (``no_beats``; imported pieces without their score).
     """
+    if not np.isfinite(notes["onset_beat"]).all():
+        remedy = "Import it again with the score's file in reach (--path-remap)"
+        raise InputError("score", "is known in divs only, not in beats", remedy, "no_beats")
     codec = np.asarray(p_codec, np.float64)
     real = np.ones(len(notes), bool) if matched is None or not matched.any() else matched
     groups = onset_groups(notes["onset_beat"].astype(np.float64))

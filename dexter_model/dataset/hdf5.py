@@ -53,6 +53,7 @@ REASONS = {
     "low_alignment_match_ratio": "low_alignment_match_ratio",
     "unknown_ids": "length_mismatch",
 }
+KNOWN_REASONS = {*REASONS.values(), "codec_extraction_error", "tempo_outlier"}
 _PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
@@ -219,4 +220,4 @@ def _write_error_lines(folder: Path, quarantine: pl.DataFrame) -> None:
 
 
 def _reason(code: str) -> str:
-    return REASONS.get(code, "codec_extraction_error")
+    return code if code in KNOWN_REASONS else REASONS.get(code, "codec_extraction_error")

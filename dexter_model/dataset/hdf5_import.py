@@ -20,7 +20,7 @@ import numpy as np
 from dexter_model.codec.performance_codec import MAX_TEMPO, decode
 from dexter_model.corpora.works import work_of
 from dexter_model.dataset.build import SHARD_CELLS, Build, Tables, building, gathered, shard_name, write_shard
-from dexter_model.dataset.hdf5 import FRAME_ARRAYS, NOTE_ARRAYS, REASONS, S_CODEC, remapped
+from dexter_model.dataset.hdf5 import FRAME_ARRAYS, KNOWN_REASONS, NOTE_ARRAYS, S_CODEC, remapped
 from dexter_model.dataset.hdf5_reading import Listed, Stored, list_groups, read_group, read_ids
 from dexter_model.dataset.packing import PERFORMANCES, Row
 from dexter_model.dataset.piece import Piece, Quarantined, digest_or_empty
@@ -35,7 +35,6 @@ from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import load_score
 
 LISTING_SEC = 3600.0  # processor time for going through a whole file
-KNOWN_REASONS = {*REASONS.values(), "codec_extraction_error", "tempo_outlier"}
 
 
 @dataclass
@@ -213,10 +212,10 @@ def _heard(stored: Stored, notes: np.ndarray, ids: np.ndarray, lost: Counter[str
         return {name: stored.own[name] for name in FRAME_ARRAYS}
     rows = stored.c_codec if stored.c_codec is not None else unknown_values(len(notes))
     known: np.ndarray = np.isfinite(rows).all(axis=1) & rows.any(axis=1)
-    onset = decode(notes, ids, stored.p_codec).notes["onset_sec"]
-    if known.any() and not np.isfinite(onset).all():
+    if known.any() and not np.isfinite(notes["onset_beat"]).all():
         lost["performances whose perceptual features have no time, since beats are not known"] += 1
         known[:] = False
+    onset = decode(notes, ids, stored.p_codec).notes["onset_sec"] if known.any() else np.zeros(len(notes))
     times, first = np.unique(onset[known], return_index=True)
     return dict(zip(FRAME_ARRAYS, (times, rows[known][first], unknown_values(len(times))), strict=True))
 

@@ -95,6 +95,8 @@ class Piece:
         Args:
             delta: less those of the deadpan score, which is what the performer adds.
         """
+        if not len(self.perceptual):
+            return np.full((*self.matched.shape, len(PERCEPTUAL_FEATURES)), np.nan, np.float32)
         rows = self.perceptual - self.perceptual_reference if delta else self.perceptual
         ends = np.cumsum(self.frames)
         return np.stack(
