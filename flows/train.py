@@ -21,7 +21,8 @@ def train(parameters: TrainParameters) -> TrainResult:
         version=parameters.version,
     )
     how = f"{result.steps} steps, loss {result.loss:.4f}, {result.seconds:.0f} s"
-    summary = f"{parameters.label}: {how}, in {result.checkpoint}"
+    best = f"; the best one by validation is {result.best}" if result.best else ""
+    summary = f"{parameters.label}: {how}, in {result.checkpoint}{best}"
     say(summary)
     publish_markdown("model", summary, "Trained model")
     return result

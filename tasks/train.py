@@ -37,9 +37,12 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model: its checkpoint folder and digest, steps taken in all, final losses, seconds of this run."""
+    """A trained model: its last checkpoint's folder and digest, the best one's folder if there was a validation split,
+    steps taken in all, final losses, seconds of this run.
+    """
 
     checkpoint: Path
+    best: Path | None
     digest: str
     steps: int
     loss: float
@@ -62,7 +65,8 @@ def train(
     Args:
         dataset_url: the data set, a folder or an s3:// URL.
         config: model, diffusion, training.
-        out: folder for checkpoints, TensorBoard event files and Ray's own state; shared by all nodes.
+        out: folder for checkpoints, the best model, renders of validation, TensorBoard event files and Ray's own
+            state; shared by all nodes.
         workers: Ray Train workers that share each batch, one a GPU where the cluster has enough.
         label: what reports call the model.
         version: a version of the data set; the current one when None.
@@ -87,16 +91,18 @@ def describe_training(dataset_url: str, config: ExpressionConfig, version: str |
     pieces, performances = opened.catalogue, opened.catalogue["performances"]
     import torch
 
-    from dexter_model.expression.denoiser import ClassifierFreeDenoiser
+    from dexter_model.expression.denoiser import build_denoiser
 
     with torch.device("meta"):
-        parameters = sum(each.numel() for each in ClassifierFreeDenoiser(config.denoiser).parameters())
+        parameters = sum(each.numel() for each in build_denoiser(config.denoiser).parameters())
     lines = [f"data set {dataset_url} {opened.id} ({opened.digest[:12]})"]
     for split in ("train", "validation"):
         rows = pieces["split"] == split
         lines.append(f"  {split}: {rows.sum()} pieces, {performances.filter(rows).sum()} performances")
-    lines.append(f"denoiser: {parameters:,} parameters, target {config.denoiser.target}")
-    lines.append(f"training: {config.training.steps} steps of {config.training.batch_size} windows")
+    denoiser, training = config.denoiser, config.training
+    sees = f"{denoiser.condition} score rows, perceptual rows {denoiser.perceptual}"
+    lines.append(f"{denoiser.network}: {parameters:,} parameters, {sees}, target {denoiser.target}")
+    lines.append(f"training: {training.steps} steps of {training.batch_size} windows in {training.precision}")
     return "\n".join(lines)
 
 
@@ -194,8 +200,10 @@ def _result(out: Path, seconds: float) -> TrainResult:
     checkpoint = load_checkpoint(out)
     history = checkpoint.meta["history"]
     validated = [row[2] for row in history if row[2] is not None]
+    best = out / "best"
     return TrainResult(
         checkpoint.path,
+        best if best.exists() else None,
         checkpoint.digest,
         checkpoint.meta["step"],
         history[-1][1],

@@ -35,11 +35,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def train_plainly(store: str, out: Path, config: ExpressionConfig = CONFIG) -> str:
     """What Ray Train has to equal: the loop in this process; returns the checkpoint's digest."""
     opened = open_version(store)
-    training = resident_split(opened, "train", "published")
+    training = resident_split(opened, "train", config.denoiser)
     assert training is not None
     dataset = {"version": opened.id, "digest": opened.digest}
     return train_on_arrays(
-        training, resident_split(opened, "validation", "published"), config, out, dataset=dataset
+        training, resident_split(opened, "validation", config.denoiser), config, out, dataset=dataset
     ).digest
 
 
@@ -84,27 +84,50 @@ def test_a_dry_run_tells_what_would_be_trained(store: str) -> None:
     assert "train: " in text
 
 
-@pytest.mark.cluster
-def test_ray_train_equals_the_plain_loop_though_its_worker_is_killed(store: str, tmp_path: Path) -> None:
-    """A worker dies by SIGKILL after its first checkpoint; Ray restarts it and the weights come out the same."""
-    out = tmp_path / "ray"
+def kill_a_worker(out: Path) -> tuple[threading.Thread, list[int]]:
+    """Kill one Ray Train worker as soon as ``out`` holds a checkpoint; the thread, and what it killed."""
     killed: list[int] = []
 
-    def kill_a_worker() -> None:
+    def wait_and_kill() -> None:
         import psutil
 
         while not list(out.glob("checkpoints/step_*")):
             time.sleep(0.02)
-        for process in psutil.Process(os.getpid()).children(recursive=True):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                killed.append(process.pid)
-                process.send_signal(signal.SIGKILL)
+        children = psutil.Process(os.getpid()).children(recursive=True)
+        workers = [process for process in children if "RayTrainWorker" in " ".join(process.cmdline())]
+        killed.append(workers[-1].pid)
+        workers[-1].send_signal(signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_a_worker, daemon=True)
+    killer = threading.Thread(target=wait_and_kill, daemon=True)
     killer.start()
+    return killer, killed
+
+
+@pytest.mark.cluster
+def test_ray_train_equals_the_plain_loop_though_its_worker_is_killed(store: str, tmp_path: Path) -> None:
+    """A worker dies by SIGKILL after its first checkpoint; Ray restarts it and the weights come out the same."""
+    out = tmp_path / "ray"
+    killer, killed = kill_a_worker(out)
     result = train(store, CONFIG, out)
     killer.join()
     assert killed
     assert result.steps == 60
     assert result.digest == train_plainly(store, tmp_path / "plain")
+    assert result.best == out / "best"
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.cluster
+def test_two_workers_go_on_from_where_they_were_when_one_is_killed(store: str, tmp_path: Path) -> None:
+    """The loss curve, validation included, and the weights are those of two workers that nobody disturbed."""
+    whole = train(store, CONFIG, tmp_path / "whole", workers=2)
+    killer, killed = kill_a_worker(tmp_path / "cut")
+    result = train(store, CONFIG, tmp_path / "cut", workers=2)
+    killer.join()
+    assert killed
+    ours, theirs = load_checkpoint(result.checkpoint), load_checkpoint(whole.checkpoint)
+    assert ours.meta["history"] == theirs.meta["history"]
+    assert [row[0] for row in ours.meta["history"]] == list(range(5, 61, 5))
+    assert result.digest == whole.digest
+    assert train_plainly(store, tmp_path / "alone") != whole.digest  # a batch in halves is drawn otherwise
+    assert whole.loss == pytest.approx(load_checkpoint(tmp_path / "alone").meta["history"][-1][1], rel=0.5)
