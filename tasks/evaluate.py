@@ -19,7 +19,7 @@ from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import open_version
 from dexter_model.digests import code_version, json_digest, sha256_bytes, write_atomically
 from dexter_model.errors import InputError
-from dexter_model.metrics.contests import REFERENCES, Refused, evaluate_piece
+from dexter_model.metrics.contests import REFERENCES, Evaluated, Refused, evaluate_piece
 from dexter_model.metrics.intervals import RESAMPLES
 from dexter_model.metrics.renders import Render, RenderFolder, read_renders
 from dexter_model.metrics.tables import measures_frame, tables
@@ -36,7 +36,6 @@ SEED = 13
 FEW_PIECES = 24  # evaluated in this process unless asked otherwise
 
 PieceKey = tuple[str, str]  # corpus and key
-Outcome = tuple[list[dict[str, Any]], list[Refused]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class PieceEvaluator:
         self.seed = seed
         self.sandbox = Sandbox()
 
-    def run(self, job: PieceJob) -> Outcome:
+    def run(self, job: PieceJob) -> Evaluated:
         """Every measure of a piece, and the renders that could not be compared."""
         piece = self.data.piece(job.corpus, job.piece)
         return evaluate_piece(piece, job.renders, self.sandbox, self.seed)
@@ -126,8 +125,9 @@ def evaluate(
         reason = ": ".join(["no render is of a piece of the data set", *(r.reason for r in strangers[:1])])
         raise InputError(folders[0].path, reason, remedy, "no_renders")
     results = _results(jobs, partial(PieceEvaluator, absolute_url(store_url), data.id, seed), workers)
-    refused = [*strangers, *(r for _, refusals in results for r in refusals)]
-    frame = measures_frame([row for rows, _ in results for row in rows])
+    refused = [*strangers, *(r for result in results for r in result.refused)]
+    frame = measures_frame([row for result in results for row in result.rows])
+    distributions = [one for result in results for one in result.distributions]
     parquet = io.BytesIO()
     frame.write_parquet(parquet, compression="zstd")
     content: dict[str, Any] = {
@@ -138,7 +138,7 @@ def evaluate(
         "seed": seed,
         "bootstrap": {"unit": "piece", "level": 0.95, "resamples": RESAMPLES},
         "measures_digest": sha256_bytes(parquet.getvalue()),
-        "tables": tables(frame, seed=seed),
+        "tables": tables(frame, seed=seed, distributions=distributions),
         "refused": [asdict(r) for r in refused],
     }
     if earlier is not None:
@@ -193,17 +193,18 @@ def plan(folders: Iterable[RenderFolder], known: set[PieceKey]) -> tuple[list[Pi
     return jobs, strangers
 
 
-def _results(jobs: list[PieceJob], make_worker: Callable[[], PieceEvaluator], workers: int | None) -> list[Outcome]:
+def _results(jobs: list[PieceJob], make_worker: Callable[[], PieceEvaluator], workers: int | None) -> list[Evaluated]:
     """Results in the order of the jobs; few are done in this process, since starting Ray takes longer."""
     wanted = 0 if workers is None and len(jobs) < FEW_PIECES else workers
-    found: dict[int, Outcome] = {}
+    found: dict[int, Evaluated] = {}
     for number, result in track(fan_out(make_worker, jobs, workers=wanted), len(jobs), "Evaluating pieces"):
         found[number] = _died(jobs[number], result) if isinstance(result, WorkerDied) else result
     return [found[number] for number in range(len(jobs))]
 
 
-def _died(job: PieceJob, died: WorkerDied) -> Outcome:
-    return [], [Refused(render.system, render.name, "worker_died", died.reason) for render in job.renders]
+def _died(job: PieceJob, died: WorkerDied) -> Evaluated:
+    lost = [Refused(render.system, render.name, "worker_died", died.reason) for render in job.renders]
+    return Evaluated([], [], lost)
 
 
 def _system(folder: RenderFolder) -> dict[str, Any]:

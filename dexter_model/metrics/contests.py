@@ -1,22 +1,24 @@
 """Who is compared with whom on one piece: the renders, and the references that give their figures a meaning.
 
-Every render is compared with every human performance. Beside it stand deadpan (the score as written, at the humans'
-mean tempo), the rule-based performer, and the human ceiling: each human against the others (leave one out). On a piece
-whose performances are synthetic the rule-based performer made the "humans", so both it and the ceiling say nothing and
-are left out. Where real and synthetic performances of one piece meet, the real ones alone are the references.
+Every render is compared with every human performance; of a system with several samples of the piece so is their mean,
+as a system of its own. Beside it stand deadpan (the score as written, at the humans' mean tempo), the rule-based
+performer, and the human ceiling: each human against the others (leave one out). On a piece whose performances are
+synthetic the rule-based performer made the "humans", so both it and the ceiling say nothing and are left out. Where
+real and synthetic performances of one piece meet, the real ones alone are the references.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dexter_model.errors import InputError
+from dexter_model.metrics.distributions import Distributions, histograms, jensen_shannon
 from dexter_model.metrics.features import Written, written
-from dexter_model.metrics.measures import SPACE, Played, compare
+from dexter_model.metrics.measures import SPACE, Measure, Played, compare
 from dexter_model.metrics.renders import Render, played
 from dexter_model.performers import deadpan, kth
 
@@ -78,6 +80,10 @@ def contests(piece: Piece, performed: Sequence[tuple[Render, Played]]) -> Iterat
     humans, keys = humans_of(piece)
     for render, prediction in performed:
         yield Contest(render.system, render.name, render.sample, prediction, humans, keys)
+    for system, samples in _of_systems(performed).items():
+        if len(samples) > 1:
+            name = f"{system} mean of {len(samples)}"
+            yield Contest(name, f"mean of {len(samples)} samples", 0, mean_of(samples), humans, keys)
     if all(np.isnan(prediction.keydown).all() for _, prediction in performed):
         humans = Played(humans.codec, humans.counts, np.full(humans.counts.shape, np.nan))
     for system in (DEADPAN,) if is_synthetic(piece) else (DEADPAN, RULES):
@@ -91,16 +97,35 @@ def contests(piece: Piece, performed: Sequence[tuple[Render, Played]]) -> Iterat
             yield Contest(HUMAN, key, 0, humans[one : one + 1], humans[others], rest)
 
 
-def evaluate_piece(
-    piece: Piece, renders: Sequence[Render], sandbox: Sandbox, seed: int
-) -> tuple[list[dict[str, Any]], list[Refused]]:
-    """Every measure of a piece's renders and references.
+def _of_systems(performed: Sequence[tuple[Render, Played]]) -> dict[str, list[Played]]:
+    """The samples of the piece that each system made, in order."""
+    found: dict[str, list[Played]] = {}
+    for render, prediction in sorted(performed, key=lambda one: one[0].sample):
+        found.setdefault(render.system, []).append(prediction)
+    return {render.system: found[render.system] for render, _ in performed}
 
-    Returns:
-        A row a measure: system, reference (bool), corpus, piece, synthetic, render, sample, human (key, or '' for all
-        of them), feature, measure, value (NaN: undefined), undefined (why), n, near_zero; and the renders that could
-        not be compared.
+
+def mean_of(samples: Sequence[Played]) -> Played:
+    """The mean of samples' codecs, which estimates what a sampler expects; of the notes that all of them play."""
+    codec, keydown = (np.mean([getattr(s, name) for s in samples], axis=0) for name in ("codec", "keydown"))
+    return Played(codec, np.all([s.counts for s in samples], axis=0), keydown)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What came out of a piece: rows of measures, distributions of values, renders that could not be compared.
+
+    A row a measure: system, reference (bool), corpus, piece, work, synthetic, render, sample, human (key, or '' for all
+    of them), feature, measure, value (NaN: undefined), undefined (why), n, near_zero.
     """
+
+    rows: list[dict[str, Any]]
+    distributions: list[Distributions]
+    refused: list[Refused]
+
+
+def evaluate_piece(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, seed: int) -> Evaluated:
+    """Every measure of a piece's renders and references."""
     performed, refused = [], []
     for render in renders:
         try:
@@ -108,21 +133,43 @@ def evaluate_piece(
         except InputError as error:
             refused.append(Refused(render.system, render.name, error.code, error.reason))
     score = written(piece.score)
-    rows = [row for contest in contests(piece, performed) for row in _rows(piece, score, contest, seed)]
-    return rows, refused
+    rows: list[dict[str, Any]] = []
+    distributions = []
+    for contest in contests(piece, performed):
+        values = _distributions(piece, score, contest)
+        distributions.append(values)
+        measures = [*compare(contest.prediction, contest.humans, score, seed), *_divergences(values)]
+        rows += _rows(piece, contest, measures)
+    return Evaluated(rows, distributions, refused)
 
 
-def _rows(piece: Piece, score: Written, contest: Contest, seed: int) -> Iterator[dict[str, Any]]:
+def _distributions(piece: Piece, score: Written, contest: Contest) -> Distributions:
+    by_key = bool(np.isfinite(contest.prediction.keydown).any())
+    ours, theirs = (
+        histograms(played.codec, played.counts, score, played.keydown if by_key else None)
+        for played in (contest.prediction, contest.humans)
+    )
+    return Distributions(contest.system, (piece.corpus, piece.key), is_synthetic(piece), ours, theirs)
+
+
+def _divergences(found: Distributions) -> Iterator[Measure]:
+    for name in filter(found.theirs.__contains__, found.ours):
+        value = jensen_shannon(found.ours[name], found.theirs[name])
+        yield Measure(SPACE, name, "js", value, round(float(found.ours[name].sum())))
+
+
+def _rows(piece: Piece, contest: Contest, measures: Iterable[Measure]) -> Iterator[dict[str, Any]]:
     about = {
         "system": contest.system,
         "reference": contest.system in REFERENCES,
         "corpus": piece.corpus,
         "piece": piece.key,
+        "work": piece.work,
         "synthetic": is_synthetic(piece),
         "render": contest.name,
         "sample": contest.sample,
     }
-    for measure in compare(contest.prediction, contest.humans, score, seed):
+    for measure in measures:
         yield {
             **about,
             "human": "" if measure.human == SPACE else contest.keys[measure.human],

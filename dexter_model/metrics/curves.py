@@ -44,6 +44,9 @@ FEATURES = (
     Feature("consistency_std", "Spread of a marking", "MIDI velocity"),
     Feature("ramp_cor", "Following of hairpins", "r"),
     Feature("tempo_cor", "Tempo and loudness", "r"),
+    Feature("duration", "Performed duration", "s"),  # these three only as distributions
+    Feature("duration_keydown", "Performed duration (key-down)", "s"),
+    Feature("ioi", "Inter-onset interval", "s"),
 )
 
 

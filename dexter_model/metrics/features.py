@@ -87,8 +87,8 @@ def times(codec: np.ndarray, written: Written) -> Times:
     return Times(onset, onset + np.maximum(duration, MIN_DURATION))
 
 
-def log_ioi_ratio(onset_sec: np.ndarray, counts: np.ndarray, written: Written) -> np.ndarray:
-    """log2 of performed over written time (s/beat) from each onset to the next that is played.
+def inter_onset(onset_sec: np.ndarray, counts: np.ndarray, written: Written) -> tuple[np.ndarray, np.ndarray]:
+    """Performed (s, at least 0.02) and written time (beats) from each onset to the next that is played.
 
     Args:
         onset_sec: (..., N) performed onsets; those of a chord are averaged.
@@ -96,19 +96,18 @@ def log_ioi_ratio(onset_sec: np.ndarray, counts: np.ndarray, written: Written) -
         written: the score.
 
     Returns:
-        (..., U), NaN where nothing is played and at the last onset.
+        (..., U) each, NaN where nothing is played and at the last onset.
     """
     at = mean_per_onset(onset_sec, counts, written.starts)
     onsets = at.shape[-1]
     played = np.where(np.isfinite(at), np.arange(onsets), onsets)
-    following = np.minimum.accumulate(played[..., ::-1], axis=-1)[..., ::-1][..., 1:]
-    known = np.isfinite(at[..., :-1]) & (following < onsets)
+    following = np.minimum.accumulate(played[..., ::-1], axis=-1)[..., ::-1]
+    following = np.concatenate([following[..., 1:], np.full((*at.shape[:-1], 1), onsets)], axis=-1)
+    known = np.isfinite(at) & (following < onsets)
     following = np.minimum(following, onsets - 1)
-    performed = np.take_along_axis(at, following, axis=-1) - at[..., :-1]
-    ratio = np.maximum(performed, LEAST_IOI) / (written.onset_beat[following] - written.onset_beat[:-1])
-    out = np.full(at.shape, np.nan)
-    out[..., :-1] = np.log2(ratio, out=np.full(ratio.shape, np.nan), where=known)
-    return out
+    performed = np.maximum(np.take_along_axis(at, following, axis=-1) - at, LEAST_IOI)
+    beats = written.onset_beat[following] - written.onset_beat
+    return np.where(known, performed, np.nan), np.where(known, beats, np.nan)
 
 
 def performance_features(
@@ -127,6 +126,7 @@ def performance_features(
         (..., N) each, but ``log_ioi`` (..., U).
     """
     starts = written.starts
+    performed, beats = inter_onset(times.onset, counts, written)
     velocity = velocity_curve(codec[..., 1], counts, starts)
     period = np.maximum(mean_per_onset(codec[..., 0], counts, starts), LEAST_PERIOD)
     by_onset = {
@@ -138,7 +138,7 @@ def performance_features(
         "tempo_cor": dynamics.tempo_correlation(period, velocity, written.markings),
     }
     found = {
-        "log_ioi": log_ioi_ratio(times.onset, counts, written),
+        "log_ioi": np.log2(performed / beats),
         "kor": articulation.key_overlap(times.onset, times.offset, counts, written.transitions),
         **{name: np.where(counts, values[..., written.group], np.nan) for name, values in by_onset.items()},
     }

@@ -38,6 +38,25 @@ def bootstrap_mean(values: np.ndarray, *, seed: int, level: float = 0.95, resamp
     return Interval(mean, float(low), float(high))
 
 
+def mean_over_units(
+    value_by_key: Mapping[Any, float], unit: Mapping[Any, str] | None = None, seed: int = 0, *, level: float = 0.95
+) -> Interval:
+    """Mean over units with its bootstrap interval.
+
+    Args:
+        value_by_key: a figure a piece; NaN is left out.
+        unit: what is drawn, for example the work of each piece; pieces of one unit are averaged first. By default each
+            key is a unit of its own.
+        seed: of the draws.
+        level: of the interval.
+    """
+    units: dict[Hashable, list[float]] = defaultdict(list)
+    for key in sorted(value_by_key, key=repr):
+        if math.isfinite(value_by_key[key]):
+            units[key if unit is None else unit[key]].append(value_by_key[key])
+    return bootstrap_mean(np.array([np.mean(values) for values in units.values()]), seed=seed, level=level)
+
+
 def paired_difference(
     a_by_unit: Mapping[Any, float],
     b_by_unit: Mapping[Any, float],
@@ -51,15 +70,9 @@ def paired_difference(
     Args:
         a_by_unit: one system's figure a piece.
         b_by_unit: the other's.
-        unit: what is drawn, for example the work of each piece; pieces of one unit are averaged first. By default each
-            key is a unit of its own.
+        unit: of each piece, as in ``mean_over_units``.
         seed: of the draws.
         level: of the interval.
     """
-    differences: dict[Hashable, list[float]] = defaultdict(list)
-    for key in sorted(a_by_unit.keys() & b_by_unit.keys(), key=repr):
-        difference = a_by_unit[key] - b_by_unit[key]
-        if math.isfinite(difference):
-            differences[key if unit is None else unit[key]].append(difference)
-    means = np.array([np.mean(values) for values in differences.values()])
-    return bootstrap_mean(means, seed=seed, level=level)
+    differences = {key: a_by_unit[key] - b_by_unit[key] for key in a_by_unit.keys() & b_by_unit.keys()}
+    return mean_over_units(differences, unit, seed, level=level)

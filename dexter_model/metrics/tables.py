@@ -7,19 +7,24 @@ over pieces. Undefined comparisons are counted beside it, never taken for a numb
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from dexter_model.metrics.contests import HUMAN, REFERENCES
+from dexter_model.metrics.distributions import Distributions, pooled
 from dexter_model.metrics.intervals import bootstrap_mean
+from dexter_model.metrics.published import attribute_tables
+from dexter_model.metrics.summaries import differences, performance_table
 
 SCHEMA = {
     "system": pl.String,
     "reference": pl.Boolean,
     "corpus": pl.String,
     "piece": pl.String,
+    "work": pl.String,
     "synthetic": pl.Boolean,
     "render": pl.String,
     "sample": pl.Int32,
@@ -42,12 +47,18 @@ def measures_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     return frame.with_columns(pl.col("value", "near_zero").fill_nan(None))
 
 
-def tables(measures: pl.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+def tables(measures: pl.DataFrame, *, seed: int, distributions: Iterable[Distributions] = ()) -> list[dict[str, Any]]:
     """The tables of an evaluation, real pieces and synthetic ones apart, as JSON values."""
-    return [
-        _table(measures.filter(pl.col("synthetic") == synthetic), synthetic, seed)
-        for synthetic in sorted(measures["synthetic"].unique())
-    ]
+    found = []
+    for synthetic in sorted(measures["synthetic"].unique()):
+        some = measures.filter(pl.col("synthetic") == synthetic)
+        table = _table(some, synthetic, seed)
+        shared = pooled(one for one in distributions if one.synthetic == synthetic)
+        table["performance"] = performance_table(some, table["systems"], shared, seed)
+        table["differences"] = differences(some, table["systems"], seed)
+        table["attributes"] = attribute_tables(table)
+        found.append(table)
+    return found
 
 
 def _table(measures: pl.DataFrame, synthetic: bool, seed: int) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def test_every_render_meets_every_human(evaluated: Path) -> None:
     assert not ours["reference"].any()
     assert measures["system"].unique(maintain_order=True).to_list() == [
         "ours",
+        "ours mean of 2",
         "deadpan",
         "rule-based performer",
         "human",
@@ -68,7 +69,7 @@ def test_tables_say_what_they_hold(evaluated: Path) -> None:
     (table,) = content["tables"]
     assert not table["synthetic"]
     assert (table["pieces"], table["performances"]) == (3, 9)
-    assert table["systems"] == ["ours", "deadpan", "rule-based performer", "human"]
+    assert table["systems"] == ["ours", "ours mean of 2", "deadpan", "rule-based performer", "human"]
     assert content["systems"][0]["checkpoint"]["label"] == "made up"
     assert len(content["data_set"]["digest"]) == 64
     (row,) = rows_of(evaluated, system="ours", feature="velocity", measure="correlation")

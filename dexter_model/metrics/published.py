@@ -1,0 +1,109 @@
+"""Tables in the shapes that DExter's paper has (Zhang et al. 2024, arXiv 2406.14850), to be read beside it.
+
+Attribute by {deviation, KL, correlation}, transfer depth by attribute, guidance weight by attribute, and steered
+feature by {less, normal, more}. The last column, ``paper``, is empty: its figures are on other corpora and splits, and
+whoever has the article can fill them in.
+
+Cells are {mean, low, high} or None; a table has ``heading``, ``note``, ``columns`` and ``rows``, each of a ``label``
+and as many ``cells`` as there are columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dexter_model.metrics.contests import REFERENCES
+from dexter_model.notes import PERCEPTUAL_FEATURES
+
+ATTRIBUTES = {  # the published name: the feature here
+    "articulation_feature.kor": "kor",
+    "asynchrony_feature.pitch_cor": "pitch_cor",
+    "asynchrony_feature.delta": "delta",
+    "dynamics_feature.agreement": "agreement",
+    "dynamics_feature.consistency_std": "consistency_std",
+    "dynamics_feature.ramp_cor": "ramp_cor",
+    "dynamics_feature.tempo_cor": "tempo_cor",
+    "pedal_feature.onset_value": "pedal",
+    "tempo_curve": "tempo_curve",
+    "vel_curve": "velocity_curve",
+}
+MEASURES = {"deviation": "Deviation", "absolute_deviation": "|Deviation|", "kl": "KL", "correlation": "Correlation"}
+SETTINGS = ("less", "normal", "more")
+PAPER = "paper"
+
+Table = dict[str, Any]
+
+
+def attribute_tables(table: Mapping[str, Any]) -> list[Table]:
+    """Attribute by measure: for each system one table against each human, and one against all of a piece at once.
+
+    Args:
+        table: of an evaluation (``metrics.tables``), with ``systems`` and ``rows``.
+    """
+    known = _cells(table)
+    shapes = (("", "against each human"), ("space_", "in the ground-truth space"))
+    return [
+        {
+            "heading": f"{system}, {against}",
+            "note": "Deviation is signed, so that errors cancel: beside it the mean of its absolute value.",
+            "columns": [*MEASURES.values(), PAPER],
+            "rows": [
+                {
+                    "label": published,
+                    "cells": [*(known.get((system, name, prefix + measure)) for measure in MEASURES), None],
+                }
+                for published, name in ATTRIBUTES.items()
+            ],
+        }
+        for system in table["systems"]
+        if system not in REFERENCES
+        for prefix, against in shapes
+    ]
+
+
+def setting_table(table: Mapping[str, Any], systems: Mapping[str, str], measure: str, of: str) -> Table:
+    """Setting by attribute: transfer depths f or guidance weights w, each evaluated as a system.
+
+    Args:
+        table: of an evaluation.
+        systems: the system of each setting, by what the row is called (``f = 1/4``, ``w = 1.2``).
+        measure: ``correlation``, ``kl``, ``deviation`` or one of their ``space_`` forms.
+        of: what the settings are, for the heading.
+    """
+    known = _cells(table)
+    return {
+        "heading": f"{of}: {measure.replace('_', ' ')}",
+        "note": "",
+        "columns": [*ATTRIBUTES, PAPER],
+        "rows": [
+            {"label": label, "cells": [*(known.get((system, name, measure)) for name in ATTRIBUTES.values()), None]}
+            for label, system in systems.items()
+        ],
+    }
+
+
+def steering_table(found: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> Table:
+    """Steered feature by {less, normal, more}: the change of the feature in the output, as a proxy estimates it.
+
+    Args:
+        found: a cell {mean, low, high} by perceptual feature and by setting; what is missing stays empty.
+    """
+    return {
+        "heading": "Steering",
+        "note": "Mean of the steered feature in renders, in standard deviations of the training performances.",
+        "columns": [*SETTINGS, PAPER],
+        "rows": [
+            {"label": name, "cells": [*(found.get(name, {}).get(setting) for setting in SETTINGS), None]}
+            for name in PERCEPTUAL_FEATURES
+        ],
+    }
+
+
+def _cells(table: Mapping[str, Any]) -> dict[tuple[str, str, str], dict[str, float | None] | None]:
+    return {
+        (row["system"], row["feature"], row["measure"]): (
+            None if row["mean"] is None else {name: row[name] for name in ("mean", "low", "high")}
+        )
+        for row in table["rows"]
+    }
