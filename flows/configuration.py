@@ -75,20 +75,19 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[last] = value
 
 
-def named(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """The values of a repeated option ``NAME=FOLDER`` by name.
+def named(option: str, pairs: Sequence[str], example: str = "basis-mixer=midi") -> dict[str, str]:
+    """The values of a repeated option such as ``example`` by name.
 
     Raises:
         InputError: one of them is none, or a name is given twice.
     """
     found: dict[str, str] = {}
     for pair in pairs:
-        name, _, folder = pair.partition("=")
-        if not name or not folder:
-            raise InputError(
-                f"{option} {pair}", "is no NAME=FOLDER", f"Write it as `{option} basis-mixer=midi`", "option_invalid"
-            )
+        name, _, value = pair.partition("=")
+        if not name or not value:
+            remedy = f"Write it as `{option} {example}`"
+            raise InputError(f"{option} {pair}", "is no name with a value", remedy, "option_invalid")
         if name in found:
             raise InputError(f"{option} {pair}", "is a name given twice", "Choose another name", "option_invalid")
-        found[name] = folder
+        found[name] = value
     return found

@@ -98,6 +98,13 @@ class RenderParameters(_Parameters):
     guidance: float = Field(1.2, ge=0, description="guidance scale of the condition")
     sampler: Sampler = Field("ddim", description="how a step is taken")
     eta: float = Field(0, ge=0, le=1, description="share of DDPM's noise that DDIM draws at every step")
+    steer: dict[str, Literal["less", "normal", "more"] | float] = Field(
+        {}, description="perceptual features less, normal, more, or in standard deviations, of what is normal"
+    )
+    steer_curve: str | None = Field(None, description="CSV of features over beats or fractions of the piece")
+    source: str | None = Field(None, description="a performance to start from; of a data set, its number")
+    depth: float = Field(0.75, ge=0, le=1, description="share of the schedule to which the source is noised")
+    like: str | None = Field(None, description="a performance to sound like; of a data set, its number")
     samples: int = Field(1, ge=1, description="performances a score")
     seed: int = Field(13, ge=0)
     batch_size: int = Field(16, ge=1, description="windows denoised together")

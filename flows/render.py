@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.parameters import RenderParameters
+from tasks.controls import Controls
 from tasks.orchestration import flow, publish_markdown
 from tasks.progress import say
 from tasks.render import RenderResult, RenderSettings, render_scores, render_split
@@ -17,6 +18,8 @@ def render(parameters: RenderParameters) -> RenderResult:
         guidance=parameters.guidance,
         sampler=parameters.sampler,
         eta=parameters.eta,
+        depth=parameters.depth,
+        controls=Controls(parameters.steer, parameters.steer_curve, parameters.source, parameters.like),
         samples=parameters.samples,
         seed=parameters.seed,
         workers=parameters.workers,

@@ -6,14 +6,14 @@ does not depend on that (``expression.sampler``), nor on how often the job was i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dexter_model.digests import json_digest
+from dexter_model.digests import array_digest, json_digest
 from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.plan import BATCH_SIZE, SEED, Render, Sampling, plan_batches, score_digest
@@ -23,12 +23,14 @@ from dexter_model.expression.score_files import ScoreReader, distinct_names, fin
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
 from tasks.cluster import WorkerDied, fan_out
+from tasks.controls import Controller, Controls, heard_file, heard_in
 from tasks.orchestration import task
 from tasks.progress import track
 
 if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
     from dexter_model.expression.sampler import PieceSampler
+    from dexter_model.expression.steering import Heard
 
 FEW_SCORES = 24  # up to here starting Ray takes longer than it saves
 
@@ -47,7 +49,8 @@ class RenderResult:
 class RenderSettings(Sampling):
     """How to render. ``checkpoint`` None is the model that ships with the code, ``workers`` None is as it takes.
 
-    ``batch_size`` is the number of windows a worker gets at a time; results do not depend on it.
+    ``batch_size`` is the number of windows a worker gets at a time; results do not depend on it. ``controls`` are what
+    performances are told beside their score.
     """
 
     checkpoint: str | Path | None = None
@@ -55,6 +58,7 @@ class RenderSettings(Sampling):
     seed: int = SEED
     workers: int | None = None
     batch_size: int = BATCH_SIZE
+    controls: Controls = field(default_factory=Controls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,10 +69,14 @@ class RenderSettings(Sampling):
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A score to render and its name; of a file, its path; of a data set's piece, corpus and key."""
+    """A score to render and its name; of a file, its path; of a data set's piece, corpus and key.
+
+    ``hear`` finds a performance of it that controls name.
+    """
 
     name: str
     score: Score
+    hear: Callable[[str], Heard]
     file: str | None = None
     corpus: str | None = None
     piece: str | None = None
@@ -93,7 +101,12 @@ def render_scores(paths: Iterable[str | Path], out: str | Path, settings: Render
     if refused and len(files) == 1 and not Path(paths[0]).is_dir():
         raise refused[0]
     names = render_names(files)
-    sources = [_Source(names[k], scores[k], file=files[k].path) for k in sorted(scores)]
+    if len(files) > 1 and (settings.controls.source or settings.controls.like):
+        reason = f"is a performance of one score, and {len(files)} are rendered"
+        raise InputError("--source, --like", reason, "Render its score alone", "option_invalid")
+    sources = [
+        _Source(names[k], scores[k], partial(heard_file, score=scores[k]), file=files[k].path) for k in sorted(scores)
+    ]
     return _render(sources, [_refusal(refused[k]) for k in sorted(refused)], out, settings)
 
 
@@ -128,7 +141,8 @@ def render_split(
     for piece in open_version(store, version).pieces(split):
         if _chosen(piece, paired, pieces):
             name = "/".join(part for part in (piece.corpus, *piece.key.split("/")) if part not in ("", ".", ".."))
-            sources.append(_Source(name, Score(piece.note_id, piece.score), corpus=piece.corpus, piece=piece.key))
+            score, hear = Score(piece.note_id, piece.score), partial(heard_in, piece)
+            sources.append(_Source(name, score, hear, corpus=piece.corpus, piece=piece.key))
     if not sources:
         which = f" among {', '.join(pieces)}" if pieces else ""
         which += " with two human performances" if paired else ""
@@ -165,7 +179,7 @@ def _render(
     checkpoint = load_checkpoint(settings.checkpoint or default_checkpoint())
     length = _window_length(checkpoint, settings)
     folder = RendersFolder(out)
-    renders, rows = _renders(sources, settings, checkpoint)
+    renders, rows = _renders(sources, quarantined, settings, checkpoint)
     done = {index: kept for index, row in enumerate(rows) if (kept := folder.kept(row))}
     wanted = [index for index in range(len(renders)) if index not in done]
     made = 0
@@ -178,7 +192,7 @@ def _render(
             else:
                 done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
                 made += 1
-    about = {**settings.told(), "seed": settings.seed}
+    about = {**settings.told(), "seed": settings.seed, "controls": settings.controls.told()}
     label = {"label": checkpoint.label, "digest": checkpoint.digest}
     entries = [done[index] for index in sorted(done)]
     folder.finish({"checkpoint": label, **about}, entries, quarantined)
@@ -186,27 +200,39 @@ def _render(
 
 
 def _window_length(checkpoint: Checkpoint, settings: RenderSettings) -> int:
-    """N of the checkpoint's model; its diffusion must have as many steps as are asked for."""
+    """N of the checkpoint's model, which must have been trained for what is asked."""
     config = ExpressionConfig.from_dict(checkpoint.config)
     if settings.steps > config.diffusion.steps:
         reason = f"{settings.steps} is more than the checkpoint's diffusion has"
         raise InputError("--steps", reason, f"Give at most {config.diffusion.steps}", "option_invalid")
+    if config.training.train_target == "transfer" and (settings.sampler == "ddpm" or settings.eta):
+        reason = "draws noise, and the checkpoint was trained for transfer, without any"
+        raise InputError("--sampler", reason, "Take ddim with eta 0, or dpm-solver++", "option_invalid")
     return config.denoiser.window
 
 
 def _renders(
-    sources: Sequence[_Source], settings: RenderSettings, checkpoint: Checkpoint
+    sources: Sequence[_Source], quarantined: list[dict[str, str]], settings: RenderSettings, checkpoint: Checkpoint
 ) -> tuple[list[Render], list[dict[str, Any]]]:
     """Every sample of every score, and what ``renders.json`` will say of it."""
     renders, names, rows = [], [], []
+    controller = Controller(settings.controls, checkpoint)
     for source in sources:
+        try:
+            perceptual, start = controller.of(source.score, source.hear)
+        except InputError as error:
+            if error.code != "missing_performance":
+                raise
+            quarantined.append(_refusal(error))
+            continue
         digest = score_digest(source.score)
+        told = [None if each is None else array_digest(each) for each in (perceptual, start)]
         where = {"score": source.file, "corpus": source.corpus, "piece": source.piece}
         for sample in range(settings.samples):
-            made_from = [FORMAT, RENDERER, digest, checkpoint.digest, settings.told(), settings.seed, sample]
+            made_from = [FORMAT, RENDERER, digest, checkpoint.digest, settings.told(), settings.seed, sample, told]
             names.append(f"{source.name}_sample{sample}" if sample else source.name)
             rows.append({"key": json_digest(made_from), **where, "sample": sample})
-            renders.append(Render(source.score, digest, settings.seed, sample))
+            renders.append(Render(source.score, digest, settings.seed, sample, perceptual, start))
     return renders, [{"name": name, **row} for name, row in zip(distinct_names(names), rows, strict=True)]
 
 

@@ -36,12 +36,14 @@ class Sampling:
     guidance: float = 1.2  # weight of classifier-free guidance; 1 is none
     sampler: Sampler = "ddim"
     eta: float = 0.0  # of DDIM: share of DDPM's noise
+    depth: float = 0.75  # share of the schedule to which a performance is noised that sampling starts from
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "steps", "is less than 1", "Give 1 or more")
         _require(self.sampler in SAMPLERS, "sampler", "is not known", f"Take one of {', '.join(SAMPLERS)}")
         _require(math.isfinite(self.guidance), "guidance", "is not a number", "Give a number, such as 1.2")
         _require(0.0 <= self.eta <= 1.0, "eta", "is not between 0 and 1", "Give a number between them")
+        _require(0.0 <= self.depth <= 1.0, "depth", "is not between 0 and 1", "Give a number between them")
         _require(not self.eta or self.sampler == "ddim", "eta", "is DDIM's alone", "Leave it out, or take ddim")
 
     def told(self) -> dict[str, Any]:
@@ -51,12 +53,18 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Render:
-    """One performance to make: a score of n notes, its digest, the job's seed, and which sample of it."""
+    """One performance to make: a score of n notes, its digest, the job's seed, and which sample of it.
+
+    ``perceptual`` (n, 7) float32 is how it is to sound, in standard deviations of the training data, NaN where that is
+    open; ``start`` (n, 5) float32 the codec of a performance to start from.
+    """
 
     score: Score
     digest: str
     seed: int = SEED
     sample: int = 0
+    perceptual: np.ndarray | None = None
+    start: np.ndarray | None = None
 
     def noise(self, step: int = 0) -> np.ndarray:
         """(n, 5) float32 standard normal noise: 0 is where sampling starts, k what the k-th step draws."""

@@ -26,12 +26,14 @@ from torch import Tensor
 
 from dexter_model.diffusion.joining import Collage
 from dexter_model.diffusion.sampling import OnStep, sample
-from dexter_model.diffusion.schedule import sampling_times
+from dexter_model.diffusion.schedule import add_noise, sampling_times
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
+from dexter_model.expression.data import LIMIT
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Render, Sampling, window_overlap
 from dexter_model.expression.sampling import clean_windows, load_denoiser
+from dexter_model.notes import PERCEPTUAL_FEATURES
 from dexter_model.training.checkpoint import Checkpoint
 
 SLICE_ON_CPU, SLICE_ON_GPU = 2, 32  # windows the network sees at a time; more are not faster on a CPU
@@ -54,7 +56,7 @@ class PieceSampler:
         """Sample a batch of renders.
 
         Args:
-            renders: what to make.
+            renders: what to make; all of them start from performances, or none.
             on_step: called with t, x_t and the implied x_0, both (M, 5), at every evaluation.
 
         Returns:
@@ -70,27 +72,45 @@ class PieceSampler:
         def draw(step: int) -> Tensor:
             return torch.from_numpy(np.concatenate([render.noise(step) for render in renders])).to(self.device)
 
-        times = sampling_times(len(self.schedule), self.sampling.steps)
+        x_M5, times = self._start(renders, draw)
         how: dict[str, Any] = {"sampler": self.sampling.sampler, "eta": self.sampling.eta, "on_step": on_step}
         with self._evaluation(condition_WNR) as evaluate:
             z_M5 = sample(
-                lambda x_M5, t: collage.join(evaluate(collage.cut(x_M5), t)),
-                draw(0),
-                self.schedule,
-                times,
-                draw=draw,
-                **how,
+                lambda x, t: collage.join(evaluate(collage.cut(x), t)), x_M5, self.schedule, times, draw=draw, **how
             )
         if not z_M5.isfinite().all():
             reason = "its model gives values that are not numbers"
             raise InputError(self.path, reason, "Train it again, with a smaller learning rate", "checkpoint_unusable")
         return [self.statistics.restore(z_n5).cpu().numpy() for z_n5 in z_M5.split(notes)]
 
+    def _start(self, renders: Sequence[Render], draw: Callable[[int], Tensor]) -> tuple[Tensor, list[int]]:
+        """Where sampling starts, and at which times the model is asked: noise, or noised performances.
+
+        A model trained for transfer starts from the performances themselves: they were its noise.
+        """
+        total, steps = len(self.schedule), self.sampling.steps
+        codecs = [render.start for render in renders if render.start is not None]
+        if not codecs:
+            return draw(0), sampling_times(total, steps)
+        z_M5 = torch.cat([self.statistics.normalise(torch.from_numpy(codec)) for codec in codecs])
+        z_M5 = z_M5.clamp(-LIMIT, LIMIT).to(self.device)
+        if self.config.training.train_target == "transfer":
+            return z_M5, sampling_times(total, steps)
+        last = int((total - 1) * self.sampling.depth)
+        times = sampling_times(last + 1, min(steps, last + 1))
+        return add_noise(z_M5, draw(0), self.schedule.alpha_bar_T[last]), times
+
     def _condition(self, renders: Sequence[Render], collage: Collage) -> Tensor:
-        """(W, N, R): score rows of the windows."""
+        """(W, N, R): score rows of the windows, and perceptual rows for a model that has them."""
         condition = self.config.denoiser.condition
         table_MS = torch.from_numpy(np.concatenate([score_table(r.score.notes, condition) for r in renders]))
-        return score_condition(collage.cut(table_MS.to(self.device)), collage.mask_WN, condition)
+        score_WNS = score_condition(collage.cut(table_MS.to(self.device)), collage.mask_WN, condition)
+        if self.config.denoiser.perceptual == "none":
+            return score_WNS
+        unknown = np.full(len(PERCEPTUAL_FEATURES), np.nan, np.float32)
+        rows = [np.tile(unknown, (len(r.score.notes), 1)) if r.perceptual is None else r.perceptual for r in renders]
+        heard_M7 = torch.from_numpy(np.concatenate(rows)).to(self.device)
+        return torch.cat([score_WNS, collage.cut(heard_M7)], dim=-1)
 
     @contextmanager
     def _evaluation(self, condition_WNR: Tensor) -> Iterator[Callable[[Tensor, int], Tensor]]:

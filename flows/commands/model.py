@@ -14,13 +14,18 @@ def train(
     config: options.Config = None,
     store: Annotated[str | None, typer.Option(help="The data set to train on.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for checkpoints and TensorBoard event files.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray Train workers.", show_default="1")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray Train workers that share a batch, one a GPU.", show_default="1")
+    ] = None,
     overrides: options.Overrides = None,
     dry_run: options.DryRun = False,
 ) -> None:
     """Train a model on a data set by Ray Train; an interrupted training goes on from its last checkpoint.
 
-    Example: dexter train configs/dexter.yaml -s training.steps=2000
+    Writes checkpoints/ (what it goes on from), best/ (the model whose renders of validation windows are nearest to
+    their pianists), validation/ (those renders) and tensorboard/ (see `tensorboard --logdir OUT`). Every setting of
+    configs/dexter.yaml can be given with -s. Example: dexter train configs/dexter.yaml -s training.steps=2000; the
+    U-Net: -s denoiser.network=unet -s denoiser.channels=48 -s denoiser.layers=3
     """
     from flows.configuration import load
     from flows.parameters import TrainParameters
@@ -56,6 +61,20 @@ def render(
     eta: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of DDPM's noise in DDIM's steps.", show_default="0")
     ] = None,
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FEATURE=LEVEL", help="less, normal, more or standard deviations; repeatable."),
+    ] = None,
+    steer_curve: Annotated[
+        str | None, typer.Option(help="CSV: beat or fraction, then a column of levels for each feature.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="PERF[:ALIGNMENT]", help="Start from a performance: match, MIDI or codec.")
+    ] = None,
+    depth: Annotated[
+        float | None, typer.Option(min=0, max=1, help="How far the source is noised.", show_default="0.75")
+    ] = None,
+    like: Annotated[str | None, typer.Option(metavar="PERF[:ALIGNMENT]", help="Sound like a performance.")] = None,
     samples: Annotated[int | None, typer.Option(help="Performances a score.", show_default="1")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed; a render's noise depends on it alone.", show_default="13")
@@ -69,8 +88,11 @@ def render(
 
     Writes NAME.mid, its codec NAME.npz and renders.json; renders that are there already are kept. Scores that cannot be
     read are told and the exit code is 4. Example: dexter render score.musicxml --out renders --samples 3
+
+    Checkpoints trained with perceptual rows can be steered: melodiousness, articulation (more is staccato),
+    rhythm_complexity, rhythm_stability, dissonance, tonal_stability, minorness. Example: --steer articulation=more
     """
-    from flows.configuration import load
+    from flows.configuration import load, named
     from flows.parameters import RenderParameters
 
     given = {
@@ -84,6 +106,11 @@ def render(
         "guidance": guidance,
         "sampler": sampler,
         "eta": eta,
+        "steer": named("--steer", steer or (), "articulation=more") or None,
+        "steer_curve": steer_curve,
+        "source": source,
+        "depth": depth,
+        "like": like,
         "samples": samples,
         "seed": seed,
         "batch_size": batch_size,

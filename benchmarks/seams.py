@@ -1,0 +1,136 @@
+"""What joins of windows do to tempo and velocity: windows faded at the end, as published, and joined at every step.
+
+Pieces of a data set's test split, each longer than two windows. A change at a note is how much tempo (log2 of the beat
+period) or velocity over the ten notes from it on differ from the ten before it, in standard deviations of the render. The
+table compares changes at joins with changes elsewhere in the same renders: the ratio would be 1 if joins could not be
+told. Intervals: 95 %, bootstrap over pieces.
+
+    python benchmarks/seams.py --store STORE [--checkpoint DIR] [--pieces 16] [--notes 1200] [--steps 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dexter_model.dataset.store import open_version
+from dexter_model.diffusion.joining import Collage, window_starts
+from dexter_model.diffusion.sampling import sample
+from dexter_model.diffusion.schedule import sampling_times
+from dexter_model.expression.condition import score_condition, score_table
+from dexter_model.expression.loss import noise_schedule
+from dexter_model.expression.plan import Render, Sampling, score_digest
+from dexter_model.expression.rendering import default_checkpoint
+from dexter_model.expression.sampling import clean_windows, load_denoiser, sample_windows
+from dexter_model.notes import Score
+from dexter_model.training.checkpoint import load_checkpoint
+
+SIDE = 10  # notes on either side of a change
+COLUMNS = {"tempo": 0, "velocity": 1}
+
+
+class Seams:
+    """A checkpoint and pieces to render with it in ways that differ in their windows alone."""
+
+    def __init__(self, checkpoint: Path, scores: list[Score], steps: int) -> None:
+        self.model, self.config, self.statistics = load_denoiser(load_checkpoint(checkpoint))
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = next(self.model.parameters()).device
+        self.schedule, self.scores = noise_schedule(self.config.diffusion), scores
+        self.times, self.guidance = sampling_times(len(self.schedule), steps), Sampling.guidance
+
+    @torch.inference_mode()
+    def render(self, score: Score, overlap: int, jointly: bool) -> np.ndarray:
+        """(n, 5) codec with the beat period in log2 s."""
+        collage = Collage.of([len(score.notes)], self.config.denoiser.window, overlap).to(self.device)
+        kind = self.config.denoiser.condition
+        table = torch.from_numpy(score_table(score.notes, kind)).to(self.device)
+        condition = score_condition(collage.cut(table), collage.mask_WN, kind)
+        if self.config.denoiser.perceptual != "none":
+            unknown = torch.full((*condition.shape[:2], 7), torch.nan, device=self.device)
+            condition = torch.cat([condition, unknown], dim=-1)
+        noise = torch.from_numpy(Render(score, score_digest(score)).noise()).to(self.device)
+
+        def denoise(x: Tensor, t: int) -> Tensor:
+            clean = clean_windows(self.model, collage.cut(x), t, condition, self.schedule, self.guidance)
+            return collage.join(clean)
+
+        if jointly:
+            z = sample(denoise, noise, self.schedule, self.times)
+        else:
+            how = {"schedule": self.schedule, "steps": len(self.times), "guidance": self.guidance}
+            z = collage.join(sample_windows(self.model, condition, collage.mask_WN, collage.cut(noise), **how))
+        codec = self.statistics.restore(z).cpu().numpy()
+        codec[:, 0] = np.log2(np.clip(codec[:, 0], 60 / 480, 60 / 15))
+        return codec
+
+    def changes(self, overlap: int, jointly: bool) -> dict[str, np.ndarray]:
+        """(pieces, 2) mean change at joins and elsewhere, by column."""
+        rows: dict[str, list[tuple[float, float]]] = {name: [] for name in COLUMNS}
+        for score in self.scores:
+            codec = self.render(score, overlap, jointly)
+            starts = window_starts(len(codec), self.config.denoiser.window, overlap)
+            seams = (starts[:-1] + self.config.denoiser.window + starts[1:]) // 2
+            for name, column in COLUMNS.items():
+                change = changes(codec[:, column])
+                at_join = np.zeros(len(codec) + 1, bool)
+                at_join[seams] = True
+                near = np.convolve(at_join, np.ones(2 * SIDE + 1), "same") > 0
+                rows[name].append((float(np.nanmean(change[at_join])), float(np.nanmean(change[~near]))))
+        return {name: np.array(each) for name, each in rows.items()}
+
+
+def changes(curve: np.ndarray) -> np.ndarray:
+    """(n + 1,) |mean of the notes from k on - mean of the notes before k| over the curve's deviation; NaN at the ends."""
+    total = np.concatenate([[0.0], np.cumsum(curve)])
+    found = np.full(len(curve) + 1, np.nan)
+    middle = np.arange(SIDE, len(curve) - SIDE + 1)
+    after, before = total[middle + SIDE] - total[middle], total[middle] - total[middle - SIDE]
+    found[middle] = np.abs(after - before) / SIDE / curve.std()
+    return found
+
+
+def told(pairs: np.ndarray) -> str:
+    """Change at joins, elsewhere, and the ratio with its interval."""
+    draws = np.random.default_rng(0).integers(len(pairs), size=(2000, len(pairs)))
+    joins, elsewhere = pairs[draws].mean(axis=1).T
+    low, high = np.quantile(joins / elsewhere, [0.025, 0.975])
+    at, other = pairs.mean(axis=0)
+    return f"{at:.3f} | {other:.3f} | {at / other:.2f} ({low:.2f} to {high:.2f})"
+
+
+def long_scores(store: str, pieces: int, notes: int, window: int) -> list[Score]:
+    """Beginnings of pieces of the test split."""
+    scores = []
+    for piece in open_version(store).pieces("test"):
+        if len(piece.score) > 2 * window and len(scores) < pieces:
+            scores.append(Score(piece.note_id[:notes], piece.score[:notes]))
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--checkpoint", type=Path, default=default_checkpoint())
+    parser.add_argument("--pieces", type=int, default=16)
+    parser.add_argument("--notes", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=Sampling.steps)
+    arguments = parser.parse_args()
+    window = load_denoiser(load_checkpoint(arguments.checkpoint))[1].denoiser.window
+    scores = long_scores(arguments.store, arguments.pieces, arguments.notes, window)
+    seams = Seams(arguments.checkpoint, scores, arguments.steps)
+    print(f"{len(scores)} pieces, {sum(len(score.notes) for score in scores):,} notes, {arguments.steps} steps of DDIM")
+    print("| windows | overlap | column | change at joins | elsewhere | ratio |\n|---|---|---|---|---|---|")
+    for jointly in (False, True):
+        for share in (20, 8, 4, 2):
+            for name, pairs in seams.changes(window // share, jointly).items():
+                how = "joined at every step" if jointly else "faded at the end"
+                print(f"| {how} | {window // share} | {name} | {told(pairs)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
