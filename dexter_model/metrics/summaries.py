@@ -1,4 +1,4 @@
-"""How well systems perform, in one table: correlations, error, spread and divergence, over works.
+"""How well systems perform, in a few tables: correlations, error, spread and divergence, over works.
 
 Each performance is compared with every human of its piece; the mean over them is the piece's figure, the mean over
 pieces the work's, and intervals are by bootstrap over works, so that a work in two corpora or with and without repeats
@@ -32,48 +32,59 @@ class Figure(NamedTuple):
 
 
 PEARSONS = (
-    Figure("velocity", "correlation", "Pearson of velocity"),
-    Figure("log_ioi", "correlation", "Pearson of log IOI ratio"),
-    Figure("timing", "correlation", "Pearson of timing"),
-    Figure("articulation", "correlation", "Pearson of articulation"),
-    Figure("pedal", "correlation", "Pearson of pedal"),
+    Figure("velocity", "correlation", "Velocity"),
+    Figure("log_ioi", "correlation", "Log IOI ratio"),
+    Figure("timing", "correlation", "Timing"),
+    Figure("articulation", "correlation", "Articulation"),
+    Figure("pedal", "correlation", "Pedal"),
 )
 _SPREADS = ("log_beat_period", "velocity", "timing", "articulation", "pedal")
 _DIVERGENCES = ("velocity", "duration", "ioi", "pedal")
-FIGURES = (
-    *PEARSONS,
-    Figure("velocity", "mean_absolute_error", "MAE of velocity"),
-    *(Figure(name, "spread", f"Spread of {name.replace('_', ' ')} / human") for name in _SPREADS),
-    *(Figure(name, "js", f"JS of {name} a piece") for name in _DIVERGENCES),
+_PARTS = (
+    ("Pearson correlation", "With every human of the piece; a constant prediction correlates 0.", PEARSONS),
+    (
+        "Error and spread",
+        "Mean absolute error in MIDI velocities; standard deviation of a column relative to the human's.",
+        (
+            Figure("velocity", "mean_absolute_error", "MAE of velocity"),
+            *(Figure(name, "spread", f"Spread of {name.replace('_', ' ')}") for name in _SPREADS),
+        ),
+    ),
+    (
+        "Jensen-Shannon divergence",
+        f"Base 2, 0 is the same distribution. Bins: {STATED}. Pooled: of all pieces together.",
+        tuple(Figure(name, "js", f"{name.capitalize()}, a piece") for name in _DIVERGENCES),
+    ),
 )
 
 
-def performance_table(
+def performance_tables(
     measures: pl.DataFrame, systems: Sequence[str], pooled: Sequence[Mapping[str, Any]], seed: int
-) -> dict[str, Any]:
-    """A row a system, a column a figure, as JSON values.
+) -> list[dict[str, Any]]:
+    """Correlations, error and spread, divergences: a table each, a row a system, a column a figure, as JSON values.
 
     Args:
         measures: rows of comparisons (``metrics.tables.SCHEMA``).
-        systems: in the order of the table.
+        systems: in the order of the tables.
         pooled: divergences over the whole split (``metrics.distributions.pooled``).
         seed: of the bootstrap.
     """
     works = _works(measures)
-    shared = {(row["system"], row["feature"]): {"mean": row["js"], "low": None, "high": None} for row in pooled}
-    rows = []
-    for system in systems:
-        cells: list[Cell | None] = [
-            cell(mean_over_units(values_of(measures, system, figure), works, seed)) for figure in FIGURES
+    found: list[dict[str, Any]] = []
+    for heading, note, figures in _PARTS:
+        rows = [
+            {
+                "label": system,
+                "cells": [cell(mean_over_units(values_of(measures, system, f), works, seed)) for f in figures],
+            }
+            for system in systems
         ]
-        rows.append({"label": system, "cells": cells + [shared.get((system, name)) for name in _DIVERGENCES]})
-    return {
-        "heading": "Performances against every human",
-        "note": f"Means and 95 % intervals over {len(set(works.values()))} works; a constant prediction correlates 0. "
-        f"JS: Jensen-Shannon divergence, base 2 ({STATED}).",
-        "columns": [*(figure.label for figure in FIGURES), *(f"JS of {name} pooled" for name in _DIVERGENCES)],
-        "rows": rows,
-    }
+        found.append({"heading": heading, "note": note, "columns": [f.label for f in figures], "rows": rows})
+    shared = {(row["system"], row["feature"]): {"mean": row["js"], "low": None, "high": None} for row in pooled}
+    found[-1]["columns"] += [f"{name.capitalize()}, pooled" for name in _DIVERGENCES]
+    for row in found[-1]["rows"]:
+        row["cells"] += [shared.get((row["label"], name)) for name in _DIVERGENCES]
+    return found
 
 
 def differences(measures: pl.DataFrame, systems: Sequence[str], seed: int) -> list[dict[str, Any]]:

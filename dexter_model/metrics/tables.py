@@ -17,7 +17,7 @@ from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.metrics.distributions import Distributions, pooled
 from dexter_model.metrics.intervals import bootstrap_mean
 from dexter_model.metrics.published import attribute_tables
-from dexter_model.metrics.summaries import differences, performance_table
+from dexter_model.metrics.summaries import differences, performance_tables
 
 SCHEMA = {
     "system": pl.String,
@@ -54,7 +54,7 @@ def tables(measures: pl.DataFrame, *, seed: int, distributions: Iterable[Distrib
         some = measures.filter(pl.col("synthetic") == synthetic)
         table = _table(some, synthetic, seed)
         shared = pooled(one for one in distributions if one.synthetic == synthetic)
-        table["performance"] = performance_table(some, table["systems"], shared, seed)
+        table["performance"] = performance_tables(some, table["systems"], shared, seed)
         table["differences"] = differences(some, table["systems"], seed)
         table["attributes"] = attribute_tables(table)
         found.append(table)

@@ -1,0 +1,106 @@
+"""Tables over works and tables in the paper's shapes, from made-up measures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dexter_model.metrics.contests import mean_of
+from dexter_model.metrics.intervals import mean_over_units
+from dexter_model.metrics.measures import Played
+from dexter_model.metrics.published import ATTRIBUTES, attribute_tables, setting_table, steering_table
+from dexter_model.metrics.summaries import differences, performance_tables
+from dexter_model.metrics.tables import measures_frame, tables
+
+
+def row(system: str, piece: str, work: str, value: float, **other: Any) -> dict[str, Any]:
+    about = {"system": system, "reference": system == "deadpan", "corpus": "C", "piece": piece, "work": work}
+    rest = {"synthetic": False, "render": piece, "sample": 0, "human": "h", "feature": "velocity", "n": 9}
+    undefined = "constant prediction" if math.isnan(value) else ""
+    plain = {"measure": "correlation", "value": value, "undefined": undefined, "near_zero": math.nan}
+    return about | rest | plain | other
+
+
+ROWS = [
+    row("ours", "a", "w", 0.2),
+    row("ours", "a", "w", 0.4, human="g"),
+    row("ours", "a repeat", "w", 0.5),
+    row("ours", "b", "x", 0.8),
+    *(row("deadpan", piece, work, math.nan) for piece, work in (("a", "w"), ("a repeat", "w"), ("b", "x"))),
+    row("ours", "a", "w", 11.0, measure="mean_absolute_error"),
+    row("ours", "b", "x", 13.0, measure="mean_absolute_error"),
+    row("ours", "a", "w", 0.25, feature="ioi", measure="js", human=""),
+]
+
+
+def test_performance_tables_are_over_works() -> None:
+    shared = [{"system": "ours", "feature": "ioi", "synthetic": False, "js": 0.125, "pieces": 3}]
+    pearson, error, divergence = performance_tables(measures_frame(ROWS), ["ours", "deadpan"], shared, seed=1)
+    ours, deadpan = (dict(zip(pearson["columns"], r["cells"], strict=True)) for r in pearson["rows"])
+    assert ours["Velocity"]["mean"] == pytest.approx((0.4 + 0.8) / 2)  # work w: the mean of 0.3 and 0.5
+    assert (ours["Velocity"]["low"], ours["Velocity"]["high"]) == pytest.approx((0.4, 0.8))
+    assert deadpan["Velocity"] == {"mean": 0, "low": 0, "high": 0}  # a constant counts as 0
+    assert ours["Pedal"] is None
+    assert dict(zip(error["columns"], error["rows"][0]["cells"], strict=True))["MAE of velocity"]["mean"] == 12
+    js = dict(zip(divergence["columns"], divergence["rows"][0]["cells"], strict=True))
+    assert js["Ioi, a piece"] == {"mean": 0.25, "low": None, "high": None}  # one work has no interval
+    assert js["Ioi, pooled"]["mean"] == 0.125
+    assert js["Velocity, pooled"] is None
+
+
+def test_differences_are_paired() -> None:
+    (found,) = differences(measures_frame(ROWS), ["ours", "deadpan"], seed=1)
+    assert {name: found[name] for name in ("system", "against", "feature", "works")} == {
+        "system": "ours",
+        "against": "deadpan",
+        "feature": "velocity",
+        "works": 2,
+    }
+    assert (found["mean"], found["low"], found["high"]) == pytest.approx((0.6, 0.4, 0.8))
+
+
+def test_mean_over_units() -> None:
+    found = mean_over_units({"a": 1.0, "b": 3.0, "c": math.nan}, {"a": "w", "b": "w", "c": "x"})
+    assert found.mean == 2
+    assert math.isnan(found.low)
+    assert math.isnan(mean_over_units({}).mean)
+
+
+def test_tables_in_the_papers_shapes() -> None:
+    (table,) = tables(measures_frame(ROWS), seed=1)
+    humans, space = attribute_tables(table)
+    assert (humans["heading"], space["heading"]) == ("ours, against each human", "ours, in the ground-truth space")
+    assert humans["columns"] == ["Deviation", "|Deviation|", "KL", "Correlation", "paper"]
+    assert [r["label"] for r in humans["rows"]] == list(ATTRIBUTES)
+    assert all(len(r["cells"]) == 5 and r["cells"][-1] is None for t in (humans, space) for r in t["rows"])
+    weights = setting_table({**table, "rows": curves(table["rows"])}, {"w = 1.2": "ours"}, "correlation", "Guidance")
+    (weight,) = weights["rows"]
+    found = dict(zip(weights["columns"], weight["cells"], strict=True))
+    assert found["vel_curve"]["mean"] == pytest.approx((0.3 + 0.5 + 0.8) / 3)
+    assert (found["tempo_curve"], found["paper"]) == (None, None)
+
+
+def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**r, "feature": "velocity_curve"} for r in rows if r["feature"] == "velocity"]
+
+
+def test_steering_table() -> None:
+    moved = {"mean": 0.4, "low": 0.2, "high": 0.6}
+    table = steering_table({"articulation": {"more": moved}})
+    assert table["columns"] == ["less", "normal", "more", "paper"]
+    cells = {r["label"]: r["cells"] for r in table["rows"]}
+    assert cells["articulation"] == [None, None, moved, None]
+    assert cells["minorness"] == [None] * 4
+
+
+def test_the_mean_of_samples() -> None:
+    codec = np.arange(20.0).reshape(1, 4, 5)
+    one = Played(codec, np.array([[True, True, False, True]]), np.full((1, 4), np.nan))
+    other = Played(codec + 2, np.array([[True, False, True, True]]), np.zeros((1, 4)))
+    mean = mean_of([one, other])
+    np.testing.assert_array_equal(mean.codec, codec + 1)
+    assert mean.counts.tolist() == [[True, False, False, True]]
+    assert np.isnan(mean.keydown).all()
