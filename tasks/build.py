@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.build import Build, Tables, building, gathered, shard_name, write_shard
 from dexter_model.dataset.packing import quarantine_rows
-from dexter_model.dataset.perceptual import DEFAULT, encoder
+from dexter_model.dataset.perceptual import DEFAULT, checked, encoder
 from dexter_model.dataset.piece import Quarantined, encode_piece
 from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build, source_bytes
 from dexter_model.dataset.repository import absolute_url
@@ -94,6 +94,7 @@ def build_dataset(
             is no source.
     """
     started = time.monotonic()
+    perceptual = checked(perceptual)
     sources, url, made_by = list(sources), absolute_url(url), encoder(perceptual)
     planned = partial(plan_build, sources, perceptual=perceptual, retry_quarantined=retry_quarantined, verify=verify)
     if dry_run:

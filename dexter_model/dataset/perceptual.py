@@ -25,6 +25,25 @@ CHOICES = r"csv|estimate|none|cnn:.+"
 DEFAULT = "estimate"
 
 
+def checked(choice: str) -> str:
+    """The choice with its checkpoint's absolute path, after a look at what would refuse every performance alike.
+
+    Raises:
+        InputError: the checkpoint cannot be read, or nothing can be synthesised for a network to hear.
+    """
+    name, _, checkpoint = choice.partition(":")
+    if name != "cnn":
+        return choice
+    from dexter_model.perceptual.cnn import load_network
+    from dexter_model.report.audio import why_silent
+
+    load_network(checkpoint)
+    if why_silent():
+        reason = "the network hears sound, and none can be made"
+        raise InputError(choice, reason, why_silent().rstrip("."), "no_synthesis")
+    return f"cnn:{Path(checkpoint).absolute()}"
+
+
 def encoder(choice: str) -> dict[str, Any]:
     """What decides a piece's result beside its files: name, version and parameters of what encodes it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from platform import python_version
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from dexter_model.dataset.perceptual import told_sources
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.report.figures import correlations, loss_curve
 from dexter_model.report.html import count, main_table, metric_tables, number, short
@@ -87,7 +89,8 @@ def data_section(data: DatasetVersion) -> Row:
     built, refused = len(data.performances), len(quarantine)
     summary = (
         f"Version {data.id}: {count(built, 'performance')} of {count(len(data.catalogue), 'piece')} built, "
-        f"{number(refused)} quarantined, {number(built + refused)} discovered."
+        f"{number(refused)} quarantined, {number(built + refused)} discovered. "
+        f"Perceptual features: {told_sources(Counter(data.performances['perceptual']))}."
     )
     listed = quarantine.sort("corpus", "performance").head(LISTED)
     return {
@@ -159,7 +162,15 @@ def _table(table: Mapping[str, Any]) -> Row:
         "measures": metric_tables(table),
         "space": metric_tables(table, space=True),
         "chart": correlations(drawn, table["systems"]) if drawn else None,
+        "performance": [value_table(part) for part in _performance(table)],
+        "attributes": [value_table(part) for part in table.get("attributes", [])],
     }
+
+
+def _performance(table: Mapping[str, Any]) -> list[Row]:
+    """The tables over works; an evaluation of before has none."""
+    differences = table.get("differences")
+    return [*table.get("performance", []), *([difference_table(differences)] if differences else [])]
 
 
 def tiles(data: Row | None, built: int, evaluation: Mapping[str, Any] | None) -> list[Row]:

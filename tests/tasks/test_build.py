@@ -132,6 +132,15 @@ def test_another_source_of_perceptual_features_builds_anew(corpus: Path, tmp_pat
     assert list_versions(str(tmp_path / "store")) == ["v1", "v2", "v3"]
 
 
+def test_a_network_that_cannot_be_read_stops_the_build_before_it_begins(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(b"no weights")
+    for choice, code in {f"cnn:{tmp_path / 'net.pt'}": "checkpoint_unreadable", "loud": "perceptual_source"}.items():
+        with pytest.raises(InputError) as told:
+            build(corpus, tmp_path / "store", perceptual=choice)
+        assert told.value.code == code
+    assert not (tmp_path / "store").exists()
+
+
 def test_without_a_cache_a_change_is_seen_all_the_same(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
