@@ -52,7 +52,7 @@ def quality_section(data: DatasetVersion) -> Row | None:
     refused = data.quarantine.filter(pl.col("code").is_in([bound.code for bound in BOUNDS]))
     summary = (
         f"{number(len(flagged))} of {count(len(measured), 'performance')} carry a flag: worth a look, but in the data "
-        f"set. {number(len(refused))} were refused for quality: they are in the quarantine."
+        f"set. Refused for their quality and in the quarantine: {number(len(refused))}."
     )
     return {
         "summary": summary,
