@@ -11,7 +11,7 @@ TORCH_SOURCE := $(if $(WHEELS),--find-links $(WHEELS),--torch-backend $(TORCH))
 INSTALLED := .venv/installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench lock clean
+.PHONY: help setup demo test lint types bench notebook lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
@@ -41,6 +41,9 @@ types: setup ## mypy
 
 bench: setup ## parsing and encoding speed on the real corpora, beside partitura's
 	$(BIN)/python benchmarks/codec.py --partitura
+
+notebook: setup ## execute docs/notebooks again, with the model that ships (minutes)
+	$(BIN)/python docs/notebooks/execute.py
 
 lock: setup ## resolve pyproject.toml again into requirements.lock
 	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet $(TORCH_SOURCE) --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml | sed 's/+cpu$$//' > requirements.lock.new

@@ -20,7 +20,7 @@ _ARTIFACT_SECONDS = 2.0  # a progress artifact is an HTTP request: no more often
 
 def console() -> Console:
     """Where messages to a person go: standard error, so that standard output stays for results."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, force_jupyter=False)
 
 
 @contextmanager
