@@ -69,7 +69,7 @@ def import_hdf5(
     window, listed = sandbox.call(list_groups, str(path), timeout=LISTING_SEC)
     reader = _Reader(path, sandbox, dict(path_remap or {}))
     made_by = {"name": "import-hdf5", "version": 1, "parameters": {"window": window}}
-    quarantined = [_quarantined(group, path) for group in listed if not group.rows]
+    quarantined = [_quarantined(group) for group in listed if not group.rows]
     with building(url) as build:
         tables = []
         for pieces in _shards(_pieces(reader, listed, progress)):
@@ -96,7 +96,7 @@ class _Reader:
         try:
             return self.sandbox.call(read_group, str(self.path), group.group)
         except InputError as error:
-            self.quarantined.append(_quarantined(group, self.path, error.reason))
+            self.quarantined.append(_quarantined(group, error.reason))
             return None
 
     def ids(self, stored: Stored) -> np.ndarray | None:
@@ -107,7 +107,7 @@ class _Reader:
         except InputError:
             ids = None
         if ids is None or len(ids) != len(stored.s_codec) or len(set(ids.tolist())) != len(ids):
-            self.lost["performances whose note ids are not to be had"] += 1
+            self.lost["pieces whose note ids are not to be had"] += 1
             return None
         return ids
 
@@ -118,7 +118,7 @@ class _Reader:
         if notes is not None:
             digest = digest_or_empty(place)
         else:
-            self.lost["performances of which only divs are known, not beats nor markings"] += 1
+            self.lost["pieces of which only divs are known, not beats nor markings"] += 1
             notes, digest = np.zeros(len(stored.s_codec), SCORE_NOTE), ""
             for name in ("onset_beat", "duration_beat", "metrical_position"):
                 notes[name] = np.nan
@@ -146,7 +146,7 @@ def _pieces(reader: _Reader, listed: Sequence[Listed], progress: Callable[[float
     for group in listed:
         key = _text(group.about, "piece", "key") or group.piece
         if group.rows and not _is_key(key):
-            reader.quarantined.append(_quarantined(group, reader.path, "the name of its piece is no relative path"))
+            reader.quarantined.append(_quarantined(group, "the name of its piece is no relative path"))
         elif group.rows:
             groups.setdefault((group.corpus, key), {}).setdefault(group.rows, []).append(group)
     done = 0
@@ -174,7 +174,7 @@ def _piece(reader: _Reader, corpus: str, key: str, members: Sequence[Listed]) ->
     notes, digest = (own, "") if own is not None and written else reader.score(stored, ids)
     if (np.diff(notes["onset_div"]) < 0).any():
         for group, _ in read:
-            reader.quarantined.append(_quarantined(group, reader.path, "its notes are not in the order of the score"))
+            reader.quarantined.append(_quarantined(group, "its notes are not in the order of the score"))
         return None
     ids = ids if ids is not None else np.array([f"row{row}" for row in range(len(notes))])
     blocks = [_blocks(stored) for _, stored in read]
@@ -262,7 +262,7 @@ def _text(about: Mapping[str, Any], part: str, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _quarantined(group: Listed, path: Path, reason: str = "") -> Quarantined:
+def _quarantined(group: Listed, reason: str = "") -> Quarantined:
     """The row of a group that holds no performance: the failure that it tells of, or its own."""
     code = "hdf5_damaged" if reason or group.damaged else group.failure
     told = {
