@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dexter_model.metrics.curves import FEATURES
+from dexter_model.metrics.distributions import STATED
 from dexter_model.metrics.main_figures import KINDS, MAIN_FIGURES, MainFigure
 from dexter_model.metrics.measures import TEMPO_VELOCITY
 
@@ -34,6 +35,11 @@ MEASURES = (
         "KL divergence",
         "Of the distributions of values, at 300 points drawn from the render's. 0 is the same distribution; but a flat "
         "render comes near 0 too: read it beside the spread.",
+    ),
+    (
+        "js",
+        "Jensen-Shannon divergence",
+        f"Base 2, of a piece's values and those of its mean human. 0 is the same distribution. Bins: {STATED}.",
     ),
 )
 
@@ -111,7 +117,33 @@ def figure_cell(found: Mapping[str, Any] | None, figure: MainFigure | None = Non
         return {"text": "–", "interval": "" if found is None else found["why"], "remark": ""}
     digits = 1 if figure is not None and figure.unit else 2
     mean, low, high = (f"{found[name] or 0:.{digits}f}".replace("-", "−") for name in ("mean", "low", "high"))
-    return {"text": mean, "interval": "" if found["low"] is None else f"{low} … {high}", "remark": ""}
+    return {"text": mean, "interval": "" if found["low"] is None else f"{low}…{high}", "remark": ""}
+
+
+def value_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of cells {mean, low, high} or None (``metrics.summaries``, ``metrics.published``) as people read it."""
+    rows = [
+        {"label": row["label"], "cells": [figure_cell(cell and {"why": "", **cell}) for cell in row["cells"]]}
+        for row in table["rows"]
+    ]
+    return {**table, "rows": rows}
+
+
+def difference_table(differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How much better each system correlates than another: a row a pair, a column a feature."""
+    labels = {feature.name: feature.label for feature in FEATURES}
+    features = list(dict.fromkeys(row["feature"] for row in differences))
+    pairs = list(dict.fromkeys((row["system"], row["against"]) for row in differences))
+    found = {(row["system"], row["against"], row["feature"]): row for row in differences}
+    return {
+        "heading": "Differences in correlation",
+        "note": "Paired bootstrap over works, 95 % intervals; above 0 the first one is better.",
+        "columns": [labels[name] for name in features],
+        "rows": [
+            {"label": f"{one} − {other}", "cells": [found.get((one, other, name)) for name in features]}
+            for one, other in pairs
+        ],
+    }
 
 
 def metric_tables(table: Mapping[str, Any], space: bool = False) -> list[dict[str, Any]]:
