@@ -1,106 +1,186 @@
-"""Speed of the training loop without Ray: steps/s, windows/s, and the share of a step that waits for data.
+"""Training speed: our loop under Ray Train beside a plain PyTorch loop without Ray, and what a step waits for data.
 
-python benchmarks/training.py --channels 768 --layers 12 --batch 16 --steps 5
-python benchmarks/training.py --channels 96 --layers 8 --batch 256 --device cuda --precision bfloat16
+The plain loop does the same arithmetic (draw, loss, gradients, clipping, Adam, moving average) and nothing else. On a
+GPU the share of its peak that the model's multiplications reach (MFU) is told too. Published size by default; a tiny
+network shows the overhead best, as nothing else takes time:
+
+    python benchmarks/training.py [--store DIR] [--steps 4]
+    python benchmarks/training.py --channels 8 --layers 2 --batch 2 --steps 400
+    python benchmarks/training.py --network unet --channels 48 --layers 3 --precision bfloat16 --compile
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
+import platform
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.flop_counter import FlopCounterMode
 
+from dexter_model.dataset.store import open_version
 from dexter_model.digests import code_version
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.data import ResidentNotes
-from dexter_model.expression.train_arrays import train_on_arrays
-from dexter_model.notes import SCORE_NOTE
-from dexter_model.training.loop import Hooks, Progress
+from dexter_model.expression.loss import diffusion_loss, noise_schedule
+from dexter_model.expression.train_arrays import initial_denoiser
+from dexter_model.training.ema import copy_weights, update_average
+from tasks.train import resident_split, train
 
-PIECES, NOTES, PERFORMANCES = 200, 3000, 5  # the size of (n)ASAP
-
-
-def made_up_split() -> ResidentNotes:
-    """Random notes of a corpus's size: speed does not depend on their values."""
-    rng = np.random.default_rng(0)
-    score = np.zeros(NOTES, SCORE_NOTE)
-    score["onset_div"], score["pitch"] = np.arange(NOTES), rng.integers(21, 109, NOTES)
-    codec = rng.standard_normal((PERFORMANCES, NOTES, 5), np.float32)
-    matched = np.ones((PERFORMANCES, NOTES), bool)
-    return ResidentNotes.from_pieces([SimpleNamespace(score=score, performance=codec, matched=matched)] * PIECES)
+# Dense bfloat16 multiplications and additions a second, by the vendor's data sheets.
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
 
 
-def synchronised(device: str) -> float:
+def demo_store(folder: str) -> str:
+    """The small corpus that ships with the code, built as a data set."""
+    from flows.build import build
+    from flows.parameters import BuildParameters
+
+    wanted = {"corpora": ["DEMO"], "store": f"{folder}/dataset", "perceptual": "none", "workers": 0}
+    build(BuildParameters.model_validate(wanted))
+    return str(wanted["store"])
+
+
+def now(device: str) -> float:
     """The time when the device has done what it was told."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def seconds_a_batch(notes: ResidentNotes, batch: int, window: int, device: str, repeats: int = 20) -> float:
-    """Time to draw a batch from resident notes."""
-    notes, generator = notes.to(device), torch.Generator(device).manual_seed(0)
-    notes.draw(batch, window, generator)
-    began = synchronised(device)
-    for _ in range(repeats):
-        notes.draw(batch, window, generator)
-    return (synchronised(device) - began) / repeats
+class PlainLoop:
+    """Training as one writes it without a platform."""
+
+    def __init__(self, notes: ResidentNotes, config: ExpressionConfig, device: str) -> None:
+        self.notes, self.config, self.device = notes.normalised(notes.statistics()).to(device), config, device
+        self.schedule = noise_schedule(config.diffusion).to(device)
+        self.model = initial_denoiser(config).to(device)
+        self.network = torch.compile(self.model) if config.training.compile else self.model
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.training.learning_rate, fused=True)
+        self.average, self.taken = copy_weights(self.model), 0
+        self.generator = torch.Generator(device).manual_seed(0)
+
+    def draw(self) -> object:
+        return self.notes.draw(self.config.training.batch_size, self.config.denoiser.window, self.generator)
+
+    def step(self) -> None:
+        half = self.config.training.precision == "bfloat16"
+        windows = self.notes.draw(self.config.training.batch_size, self.config.denoiser.window, self.generator)
+        with torch.autocast(self.device, torch.bfloat16, enabled=half):
+            loss = diffusion_loss(self.network, windows, self.schedule, self.config, self.generator)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.gradient_clip)
+        self.optimiser.step()
+        self.taken += 1
+        update_average(self.average, self.model, self.config.training.ema_decay, self.taken)
+
+    def seconds(self, steps: int) -> tuple[float, float]:
+        """A step, and drawing its batch, after as many steps to warm up."""
+        for _ in range(steps):
+            self.step()
+        began = now(self.device)
+        for _ in range(steps):
+            self.step()
+        stepped = now(self.device)
+        for _ in range(20):
+            self.draw()
+        return (stepped - began) / steps, (now(self.device) - stepped) / 20
+
+    def operations(self) -> int:
+        """Floating-point operations of a step's forward and backward passes."""
+        self.network = self.model
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self.step()
+        return counter.get_total_flops()
+
+
+def seconds_by_ray(store: str, config: ExpressionConfig, out: Path) -> float:
+    """A step of ``tasks.train`` on one worker: the time between two rows of its log, the first of which warms up."""
+    train(store, config, out)
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    first, second = events.Scalars("loss/train")[:2]
+    return (second.wall_time - first.wall_time) / (second.step - first.step)
+
+
+def settings(options: argparse.Namespace) -> ExpressionConfig:
+    """Two rows of the log ``--steps`` apart, and a last step that validates, which is not counted."""
+    denoiser = DenoiserConfig(options.network, options.channels, options.layers, options.window)
+    return ExpressionConfig(
+        denoiser,
+        training=TrainingConfig(
+            steps=2 * options.steps + 1,
+            batch_size=options.batch,
+            precision=options.precision,
+            compile=options.compile,
+            threads=options.threads,
+            log_every=options.steps,
+            validate_every=10**9,
+            checkpoint_every=10**9,
+            validation_windows=1,
+            rendered_windows=0,
+        ),
+    )
 
 
 def main() -> None:
     """Print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", help="a data set; default: the DEMO corpus, built for the occasion")
+    parser.add_argument("--network", default="diffwave")
     parser.add_argument("--channels", type=int, default=768)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--window", type=int, default=200)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--plain-only", action="store_true", help="without Ray")
     options = parser.parse_args()
     torch.set_float32_matmul_precision("high")
-    config = ExpressionConfig(
-        DenoiserConfig(channels=options.channels, layers=options.layers, window=options.window),
-        training=TrainingConfig(
-            steps=2 * options.steps,
-            batch_size=options.batch,
-            precision=options.precision,
-            threads=options.threads,
-            log_every=options.steps,
-            checkpoint_every=2 * options.steps,
-        ),
-    )
-    notes = made_up_split()
-    times: list[float] = []  # at the end of the first half, which warms up, and of the second
-
-    def logged(_: Progress) -> None:
-        times.append(synchronised(options.device))
-
-    with tempfile.TemporaryDirectory() as out:
-        train_on_arrays(notes, None, config, Path(out), dataset={}, device=options.device, hooks=Hooks(logged=logged))
-    step = (times[1] - times[0]) / options.steps
-    drawing = seconds_a_batch(notes, options.batch, options.window, options.device)
+    torch.set_num_threads(options.threads)
+    device, config = "cuda" if torch.cuda.is_available() else "cpu", settings(options)
+    with tempfile.TemporaryDirectory() as folder:
+        store = options.store or demo_store(folder)
+        notes = resident_split(open_version(store), "train", config.denoiser)
+        assert notes is not None
+        loop = PlainLoop(notes, config, device)
+        plain, drawing = loop.seconds(options.steps)
+        operations = loop.operations()
+        ours = plain if options.plain_only else seconds_by_ray(store, config, Path(folder) / "model")
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {options.threads} threads"
     figures = {
         "code_version": code_version(),
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads",
+        "date": datetime.date.today().isoformat(),
+        "device": name,
+        "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
         "denoiser": asdict(config.denoiser),
         "batch": options.batch,
         "precision": options.precision,
-        "steps_per_sec": round(1 / step, 3),
-        "windows_per_sec": round(options.batch / step, 1),
-        "ms_a_step": round(1000 * step, 2),
-        "ms_drawing_a_batch": round(1000 * drawing, 3),
+        "compile": options.compile,
+        "steps_per_sec": round(1 / ours, 3),
+        "samples_per_sec": round(options.batch / ours, 1),
+        "ms_a_step": round(1000 * ours, 2),
+        "ms_a_step_plain": round(1000 * plain, 2),
+        "ms_overhead": round(1000 * (ours - plain), 2),
+        "ms_drawing": round(1000 * drawing, 3),
+        "percent_waiting_for_data": round(100 * drawing / ours, 3),
+        "gflop_a_step": round(operations / 1e9, 1),
+        "tflop_per_sec": round(operations / ours / 1e12, 3),
     }
-    print(json.dumps(figures))
+    peak = next((peak for model, peak in PEAKS.items() if device == "cuda" and model in name), None)
+    print(json.dumps(figures | ({"mfu_percent": round(100 * operations / ours / peak, 1)} if peak else {})))
 
 
 if __name__ == "__main__":

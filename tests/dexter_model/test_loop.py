@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,7 +149,7 @@ def test_a_compiled_run_writes_and_reads_the_same_checkpoints(tmp_path: Path) ->
 
 
 def test_weights_and_biases_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match="wandb") as caught:
         run(tmp_path, replace(CONFIG, wandb="project"))
     assert caught.value.code == "wandb_missing"
@@ -167,3 +169,17 @@ def test_weights_and_biases_gets_the_curves_too(tmp_path: Path) -> None:
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert logged(tmp_path).Scalars("loss/train")
     assert "wandb" not in json.dumps(load_checkpoint(tmp_path).meta["config"])
+
+
+def test_two_ranks_of_which_one_is_killed_end_where_two_undisturbed_ones_do(tmp_path: Path) -> None:
+    """Over gloo, between two checkpoints: the loss curve is the mean of both ranks, and the same to the bit."""
+    script = Path(__file__).with_name("two_ranks.py")
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
+    whole, cut = (load_checkpoint(tmp_path / name) for name in ("whole", "cut"))
+    assert cut.meta["history"] == whole.meta["history"]
+    assert cut.digest == whole.digest
+    losses = np.array([json.loads((tmp_path / f"undisturbed/losses_{rank}.json").read_text()) for rank in range(2)])
+    means = [losses[:, first:last].mean() for first, last in ((0, 5), (5, 6), (6, 10), (10, 12))]
+    assert [row[1] for row in whole.meta["history"]] == pytest.approx(means, rel=1e-5)
+    resumed = json.loads((tmp_path / "resumed/losses_1.json").read_text())
+    assert resumed == losses[1, 4:].tolist()  # the checkpoint after step 4 was the last one
