@@ -74,7 +74,7 @@ def _comparison(
         "system": pair[0],
         "baseline_system": pair[1],
         "figure": figure.name,
-        "label": f"{figure.label}, distance from 1" if figure.kind == "spread" else figure.label,
+        "label": f"{figure.of} spread off the human's" if figure.kind == "spread" else figure.label,
         "unit": figure.unit,
         "before": sum(earlier.values()) / len(earlier),
         "after": sum(after.values()) / len(after),

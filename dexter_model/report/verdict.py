@@ -31,6 +31,7 @@ def verdict_section(verdict: Mapping[str, Any]) -> Row:
         "headline": headline(verdict),
         "notes": notes,
         "chart": _chart(verdict["comparisons"]),
+        "several": len({row["system"] for row in verdict["comparisons"]}) > 1,
         "rows": [_row(row) for row in verdict["comparisons"]],
     }
 
@@ -60,7 +61,7 @@ def _row(row: Mapping[str, Any]) -> Row:
         "after": number(row["after"], 3),
         "change": signed(row["change"]),
         "interval": interval,
-        "tolerance": number(row["tolerance"]),
+        "tolerance": f"{row['tolerance']:g}",
         "verdict": row["verdict"],
         "colour": COLOURS.get(row["verdict"], UNCLEAR_COLOUR),
         "regressed": row["verdict"] == REGRESSION,
@@ -95,5 +96,5 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
     widest = max(1.5, *(abs(edge) for edge in axes.get_xlim()))
     axes.set_xlim(-widest, widest)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("← better      change in tolerances (dashed: as much worse as is tolerated)      worse →")
+    axes.set_xlabel("← better      change in tolerances      worse →")
     return data_uri(figure, "svg")

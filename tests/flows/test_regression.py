@@ -30,6 +30,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _silent(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Pages without sound: synthesis is tested elsewhere, and takes longer than all else here."""
+    if not request.node.get_closest_marker("cluster"):
+        monkeypatch.setenv("PATH", "")
+
+
 def words(lab: Path, renders: str, out: str, *more: str) -> list[str]:
     where = ["--store", str(lab / "store"), "--renders", str(lab / renders / "renders"), "--out", str(lab / out)]
     return ["evaluate", *where, *more]

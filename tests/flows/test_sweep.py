@@ -1,0 +1,127 @@
+"""``dexter sweep`` as people use it: one command, told before, resumed after, one page to choose by."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from made_up_renders import made_up_piece, publish
+from tiny_models import write_random_checkpoint
+from typer.testing import CliRunner
+
+from dexter_model.errors import InputError
+from flows.cli import app
+from flows.configuration import load
+from flows.parameters import SweepParameters
+from flows.sweep import evaluations, planned
+
+PIECES = [made_up_piece(key, seed=seed) for seed, key in enumerate("ab", start=1)]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store, two checkpoints of one name, and a grid: steps, guidance, checkpoint; one setting cannot be rendered."""
+    folder = tmp_path_factory.mktemp("lab")
+    publish(str(folder / "store"), PIECES)
+    for parent in "xy":
+        write_random_checkpoint(folder / parent / "model", scale=0.02 if parent == "x" else 0.2)
+    (folder / "sweep.yaml").write_text(
+        f"grid: {{steps: [1, 2], checkpoint: [{folder}/x/model, {folder}/y/model]}}\n"
+        f"render: {{store: {folder}/store, split: {split_of(folder)}, guidance: 1.0, workers: 0}}\nworkers: 0\n"
+    )
+    return folder
+
+
+def split_of(folder: Path) -> str:
+    from dexter_model.dataset.store import open_version
+
+    return str(open_version(str(folder / "store")).catalogue["split"][0])
+
+
+@pytest.fixture(autouse=True)
+def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without sound: synthesis is tested elsewhere, and takes longer than all else here."""
+    monkeypatch.setenv("PATH", "")
+
+
+def dexter(lab: Path, *words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["sweep", str(lab / "sweep.yaml"), "--out", str(lab / "out"), *words])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
+    code, said = dexter(lab, "--dry-run")
+    assert code == 0
+    assert not (lab / "out").exists()
+    assert said.count("\tnew") == 4
+    assert "steps=2,checkpoint=model_2\t2 function evaluations\tnew" in said
+
+    code, said = dexter(lab)
+    assert code == 0
+    assert said.count(" made now") == 4
+    content = json.loads((lab / "out" / "sweep.json").read_text())
+    names = [row["system"] for row in content["comparison"]["rows"]]
+    assert names == [f"steps={steps},checkpoint={model}" for steps in (1, 2) for model in ("model", "model_2")]
+    assert content["comparison"]["best"] in names
+    assert str(lab) not in (lab / "out" / "sweep.json").read_text()
+    page = (lab / "out" / "report.html").read_text()
+    assert page.index('id="sweep"') < page.index('id="denoising"') < page.index('id="examples"')
+    assert "image/webp" in page
+    assert re.search(r"Best: steps=\d,checkpoint=model", page)
+
+
+def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path) -> None:
+    before = (lab / "out" / "sweep.json").read_bytes()
+    code, said = dexter(lab)
+    assert (code, said.count("(0 made now)")) == (0, 4)
+    assert (lab / "out" / "sweep.json").read_bytes() == before
+    code, said = dexter(lab, "--dry-run", "-s", "grid.steps=[1, 2, 900]")
+    assert said.count("1 there") == 4
+    code, said = dexter(lab, "-s", f"grid.checkpoint=[{lab}/x/model, {lab}/nowhere]")
+    assert code == 4
+    content = json.loads((lab / "out" / "sweep.json").read_text())
+    assert [row["name"] for row in content["refused"]] == ["steps=1,checkpoint=nowhere", "steps=2,checkpoint=nowhere"]
+    assert "could not be rendered" in (lab / "out" / "report.html").read_text()
+
+
+def test_nothing_that_can_be_rendered_is_an_error(lab: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        dexter(lab, "-s", f"grid.checkpoint=[{lab}/nowhere]")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("grid.stepps=[3]", "stepps"),
+        ("grid.steps=[0]", "steps"),
+        ("grid.steps=[]", "grid.steps"),
+        ("grid.split=[test, train]", "split must be the same"),
+        ("render.scores=[a.mxl]", "store"),
+        ("grid={}", "grid"),
+    ],
+)
+def test_a_grid_that_makes_no_sense(lab: Path, override: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        dexter(lab, "--dry-run", "-s", override)
+
+
+def test_any_parameter_of_rendering_can_be_swept() -> None:
+    grid = {"seed": [1, 2], "samples": [1, 3], "guidance": [1.0, 2.5], "checkpoint": [None, "a/b/step_100"]}
+    parameters = load(SweepParameters, options={"grid": grid, "out": "o", "render": {"store": "s3://bucket/data"}})
+    plans = planned(parameters)
+    assert len(plans) == len({plan.render.out for plan in plans}) == 16
+    assert plans[-1].setting.name == "seed=2,samples=3,guidance=2.5,checkpoint=step_100"
+    assert plans[-1].render.model_dump(include={"seed", "samples", "guidance", "checkpoint", "store", "out"}) == {
+        "seed": 2,
+        "samples": 3,
+        "guidance": 2.5,
+        "checkpoint": "a/b/step_100",
+        "store": "s3://bucket/data",
+        "out": "o/renders/seed=2,samples=3,guidance=2.5,checkpoint=step_100",
+    }
+    assert [evaluations(plan.render) for plan in plans[:4]] == [20, 20, 40, 40]
+    assert plans[0].render.checkpoint is None
