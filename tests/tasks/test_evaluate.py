@@ -84,6 +84,48 @@ def test_tables_say_what_they_hold(evaluated: Path) -> None:
     assert row["mean"] == pytest.approx(piece_means.mean())
 
 
+def test_samples_have_a_mean_that_is_a_system(evaluated: Path) -> None:
+    measures = pl.read_parquet(evaluated / "measures.parquet").filter(feature="velocity", measure="correlation")
+    samples = (
+        measures.filter(system="ours").group_by("piece", "human").agg(pl.col("value").mean()).sort("piece", "human")
+    )
+    mean = measures.filter(system="ours mean of 2").sort("piece", "human")
+    assert mean.select("piece", "human").rows() == samples.select("piece", "human").rows()
+    assert (mean["value"] > samples["value"]).all()  # what two samples share remains, their noise is halved
+
+
+def test_features_and_divergences_are_measured(evaluated: Path) -> None:
+    measures = pl.read_parquet(evaluated / "measures.parquet")
+    ours = measures.filter(system="ours")
+    assert {"kor", "delta", "pitch_cor", "tempo_cor", "log_ioi"} <= set(ours.filter(measure="correlation")["feature"])
+    assert "agreement" not in ours["feature"]  # the score marks no dynamics
+    divergences = measures.filter(measure="js")
+    assert set(divergences["feature"]) == {"velocity", "duration", "ioi", "pedal"}
+    assert divergences["value"].is_between(0, 1).all()
+    assert divergences.filter(system="human", feature="ioi")["value"].mean() < 1
+    assert (divergences.filter(system="deadpan", feature="velocity")["value"] > 0.3).all()
+    assert measures["work"].to_list() == measures["piece"].to_list()
+
+
+def test_performances_over_works(evaluated: Path) -> None:
+    (table,) = json.loads((evaluated / "evaluation.json").read_text())["tables"]
+    pearson, error, divergence = table["performance"]
+    for part in (pearson, error, divergence):
+        assert [row["label"] for row in part["rows"]] == table["systems"]
+        assert all(len(row["cells"]) == len(part["columns"]) for row in part["rows"])
+    velocity = {row["label"]: row["cells"][0] for row in pearson["rows"]}
+    assert velocity["deadpan"]["mean"] == 0
+    assert velocity["ours"]["mean"] > 0
+    (found,) = (
+        row
+        for row in table["differences"]
+        if (row["system"], row["against"], row["feature"]) == ("ours mean of 2", "deadpan", "velocity")
+    )
+    assert found["mean"] == pytest.approx(velocity["ours mean of 2"]["mean"])
+    assert found["works"] == 3
+    assert len(table["attributes"]) == 4  # two systems, against each human and in the ground-truth space
+
+
 def test_deadpan_has_errors_but_no_correlation(evaluated: Path) -> None:
     for feature in ("tempo_curve", "velocity", "timing", "articulation", "pedal"):
         (row,) = rows_of(evaluated, system="deadpan", feature=feature, measure="correlation")
