@@ -1,9 +1,10 @@
 """What joins of windows do to tempo and velocity: windows faded at the end, as published, and joined at every step.
 
-Pieces of a data set's test split, each longer than two windows. A change at a note is how much tempo (log2 of the beat
-period) or velocity over the ten notes from it on differ from the ten before it, in standard deviations of the render. The
-table compares changes at joins with changes elsewhere in the same renders: the ratio would be 1 if joins could not be
-told. Intervals: 95 %, bootstrap over pieces.
+Pieces of a data set's test split, each longer than two windows, rendered from equal noise. A change at a note is how
+much tempo (log2 of the beat period) or velocity over the ten notes from it on differ from the ten before it, in
+standard deviations of the render. Music changes by itself, so changes at joins are set beside the changes at the same
+notes in the other renders of the piece, whose joins lie elsewhere: the ratio is 1 where a join cannot be told.
+Intervals: 95 %, bootstrap over pieces.
 
     python benchmarks/seams.py --store STORE [--checkpoint DIR] [--pieces 16] [--notes 1200] [--steps 20]
 """
@@ -68,24 +69,36 @@ class Seams:
         codec[:, 0] = np.log2(np.clip(codec[:, 0], 60 / 480, 60 / 15))
         return codec
 
-    def changes(self, overlap: int, jointly: bool) -> dict[str, np.ndarray]:
-        """(pieces, 2) mean change at joins and elsewhere, by column."""
-        rows: dict[str, list[tuple[float, float]]] = {name: [] for name in COLUMNS}
-        for score in self.scores:
-            codec = self.render(score, overlap, jointly)
-            starts = window_starts(len(codec), self.config.denoiser.window, overlap)
-            seams = (starts[:-1] + self.config.denoiser.window + starts[1:]) // 2
-            for name, column in COLUMNS.items():
-                change = changes(codec[:, column])
-                at_join = np.zeros(len(codec) + 1, bool)
-                at_join[seams] = True
-                near = np.convolve(at_join, np.ones(2 * SIDE + 1), "same") > 0
-                rows[name].append((float(np.nanmean(change[at_join])), float(np.nanmean(change[~near]))))
-        return {name: np.array(each) for name, each in rows.items()}
+    def seams(self, score: Score, overlap: int) -> np.ndarray:
+        """The notes at which windows of a layout give way to one another."""
+        window = self.config.denoiser.window
+        starts = window_starts(len(score.notes), window, overlap)
+        return (starts[:-1] + window + starts[1:]) // 2
+
+
+def compared(seams: Seams, layouts: list[tuple[bool, int]]) -> dict[tuple[bool, int], dict[str, np.ndarray]]:
+    """For each layout and column: (pieces, 2) mean change at its joins, and there in layouts without a join near."""
+    found: dict[tuple[bool, int], dict[str, list[list[float]]]] = {}
+    for score in seams.scores:
+        joins = {layout: seams.seams(score, layout[1]) for layout in layouts}
+        codecs = {layout: seams.render(score, layout[1], jointly=layout[0]) for layout in layouts}
+        for name, column in COLUMNS.items():
+            change = {layout: changes(codec[:, column]) for layout, codec in codecs.items()}
+            for layout in layouts:
+                here, elsewhere = [], []
+                for join in joins[layout]:
+                    others = [change[other][join] for other in layouts if np.abs(joins[other] - join).min() > 2 * SIDE]
+                    if others:
+                        here.append(change[layout][join])
+                        elsewhere.append(np.mean(others))
+                if here:
+                    row = [float(np.mean(here)), float(np.mean(elsewhere))]
+                    found.setdefault(layout, {}).setdefault(name, []).append(row)
+    return {layout: {name: np.array(rows) for name, rows in each.items()} for layout, each in found.items()}
 
 
 def changes(curve: np.ndarray) -> np.ndarray:
-    """(n + 1,) |mean of the notes from k on - mean of the notes before k| over the curve's deviation; NaN at the ends."""
+    """(n + 1,) |mean of the notes from k on - mean of those before| over the curve's deviation; NaN at the ends."""
     total = np.concatenate([[0.0], np.cumsum(curve)])
     found = np.full(len(curve) + 1, np.nan)
     middle = np.arange(SIDE, len(curve) - SIDE + 1)
@@ -95,7 +108,7 @@ def changes(curve: np.ndarray) -> np.ndarray:
 
 
 def told(pairs: np.ndarray) -> str:
-    """Change at joins, elsewhere, and the ratio with its interval."""
+    """Change at joins, there without one, and the ratio with its interval."""
     draws = np.random.default_rng(0).integers(len(pairs), size=(2000, len(pairs)))
     joins, elsewhere = pairs[draws].mean(axis=1).T
     low, high = np.quantile(joins / elsewhere, [0.025, 0.975])
@@ -123,13 +136,14 @@ def main() -> None:
     window = load_denoiser(load_checkpoint(arguments.checkpoint))[1].denoiser.window
     scores = long_scores(arguments.store, arguments.pieces, arguments.notes, window)
     seams = Seams(arguments.checkpoint, scores, arguments.steps)
+    overlaps = [window // share for share in (20, 8, 4, 2)]
+    layouts = [(False, overlaps[0]), *((True, overlap) for overlap in overlaps)]
     print(f"{len(scores)} pieces, {sum(len(score.notes) for score in scores):,} notes, {arguments.steps} steps of DDIM")
-    print("| windows | overlap | column | change at joins | elsewhere | ratio |\n|---|---|---|---|---|---|")
-    for jointly in (False, True):
-        for share in (20, 8, 4, 2):
-            for name, pairs in seams.changes(window // share, jointly).items():
-                how = "joined at every step" if jointly else "faded at the end"
-                print(f"| {how} | {window // share} | {name} | {told(pairs)} |", flush=True)
+    print("| windows | overlap | column | change at joins | there without one | ratio |\n|---|---|---|---|---|---|")
+    for (jointly, overlap), columns in compared(seams, layouts).items():
+        for name, pairs in columns.items():
+            how = "joined at every step" if jointly else "faded at the end"
+            print(f"| {how} | {overlap} | {name} | {told(pairs)} |", flush=True)
 
 
 if __name__ == "__main__":
