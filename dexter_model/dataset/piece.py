@@ -156,7 +156,8 @@ def encode_piece(
             score = score_as_aligned(alignment, scores.load)
             encoded = encode(score, performed, alignment, performance.performance)
             figures = quality.measure(score, performed, alignment, encoded)
-            quality.refuse_hopeless(figures, performance.performance)
+            if source.corpus not in quality.CHECKED_BY_PEOPLE:
+                quality.refuse_hopeless(figures, performance.performance)
             features = perceive(perceptual, performance.performance, performed, encoded, score, sandbox)
             kept.append((_Encoded(performance, encoded, features, figures), score))
         except Exception as error:

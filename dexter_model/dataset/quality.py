@@ -1,9 +1,10 @@
 """How far a performance and its alignment can be trusted: figures, flags for the doubtful, refusal of the hopeless.
 
 A figure beyond the first bound of its line in ``BOUNDS`` sets a flag, which only tells; one beyond the second refuses
-the performance, with a code: there the codec would describe something else than a performance of this score. Of Vienna
-4x22 and (n)ASAP that are six, whose alignments slipped; decision 0006 shows them. What people do play (arpeggios, free
-cadenzas, fugues without pedal) lies below the second bounds.
+the performance, with a code: there the codec would describe something else than a performance of this score. What
+people do play (arpeggios, free cadenzas, fugues without pedal) lies below the second bounds. Alignments that people have
+checked are flagged and never refused, for their books say which are sound (``--robust-alignments-only``); six of (n)ASAP
+have slipped and are beyond the bounds (decision 0006 shows them).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ EARLY = 0.05  # s before a note that comes later in the score: nearer ones are p
 TEMPO_FACTOR = 4.0  # a beat period this many times the median, or this part of it, is an outlier
 STUCK_KEY = 20.0  # s; no piano string of the middle register sounds longer
 PEDAL_DOWN = 64
+CHECKED_BY_PEOPLE = frozenset({"VIENNA422", "ASAP"})  # the corpora whose alignments were
 
 
 @dataclass(frozen=True)
