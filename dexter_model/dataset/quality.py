@@ -2,9 +2,9 @@
 
 A figure beyond the first bound of its line in ``BOUNDS`` sets a flag, which only tells; one beyond the second refuses
 the performance, with a code: there the codec would describe something else than a performance of this score. What
-people do play (arpeggios, free cadenzas, fugues without pedal) lies below the second bounds. Alignments that people have
-checked are flagged and never refused, for their books say which are sound (``--robust-alignments-only``); six of (n)ASAP
-have slipped and are beyond the bounds (decision 0006 shows them).
+people do play (arpeggios, free cadenzas, fugues without pedal) lies below the second bounds. Alignments that people
+have checked are flagged and never refused, for their books say which are sound (``--robust-alignments-only``); six of
+(n)ASAP have slipped and are beyond the bounds (decision 0006 shows them).
 """
 
 from __future__ import annotations
