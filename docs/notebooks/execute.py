@@ -28,7 +28,8 @@ def execute(script: Path) -> Path:
     import nbformat
     from nbclient import NotebookClient
 
-    book = nbformat.v4.new_notebook()
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
     make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
     book.cells = [make[kind](text, id=f"cell-{k}") for k, (kind, text) in enumerate(cells(script.read_text()))]
     NotebookClient(book, timeout=1800, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()

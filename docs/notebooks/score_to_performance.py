@@ -213,7 +213,7 @@ shown = ("velocity", "log_beat_period", "timing", "articulation", "pedal")
 (
     measures.filter(pl.col("measure") == "correlation", pl.col("feature").is_in(shown))
     .group_by("system", "feature", maintain_order=True)
-    .agg(pl.col("value").fill_nan(0).mean())
+    .agg(pl.col("value").fill_nan(0).fill_null(0).mean())
     .pivot("feature", index="system", values="value")
     .select("system", *shown)
 )
