@@ -19,7 +19,7 @@ class LoopConfig:
     gradient_clip: float = 1.0
     seed: int = 13
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, the weights stay float32
-    compile: bool = False  # torch.compile: half a minute and a C++ compiler first; see benchmarks/results.md
+    compile: bool = False  # torch.compile, for GPUs: on a CPU it is slower (benchmarks/results.md)
     threads: int = 1  # CPU threads of a worker; sums depend on it in the last bits, so it is part of the recipe
     log_every: int = 50
     validate_every: int = 1000
