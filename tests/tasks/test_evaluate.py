@@ -218,6 +218,8 @@ def test_midi_alone_is_aligned_and_compared_on_keydown_durations(midi_alone: Eva
     assert "articulation_keydown" not in by_codec
     assert "articulation" not in by_midi
     assert "articulation_keydown" in by_midi
+    assert ("kor" in by_codec, "kor_keydown" in by_codec) == (True, False)
+    assert ("kor" in by_midi, "kor_keydown" in by_midi) == (False, True)
     assert by_midi["velocity"] == pytest.approx(by_codec["velocity"], abs=0.02)
     assert by_midi["tempo_curve"] == pytest.approx(by_codec["tempo_curve"], abs=0.05)
     humans = rows_of(midi_alone.out, system="human", feature="articulation_keydown", measure="correlation")
