@@ -131,21 +131,25 @@ def _draw(
         ncols=3,
         fontsize=9,
     )
-    title = grid[0].set_title(titles[0], loc="left", fontsize=11, color=INK)
+    title = grid[0].set_title(titles[0], loc="left", fontsize=11, color=INK, animated=True)
     figure.align_ylabels(grid)
+    canvas.draw()
+    still = canvas.copy_from_bbox(figure.bbox)  # all but what moves is drawn once
     frames = []
     for step, text in enumerate(titles):
+        canvas.restore_region(still)
         title.set_text(text)
-        for lines, (name, *_) in zip(moving, STRIPS, strict=True):
+        grid[0].draw_artist(title)
+        for axes, lines, (name, *_) in zip(grid, moving, STRIPS, strict=True):
             for line, state in zip(lines, states, strict=True):
                 line.set_ydata(state[name][step])
-        canvas.draw()
+                axes.draw_artist(line)
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     return frames
 
 
 def _line(axes: Axes, x: np.ndarray, colour: str, width: float, alpha: float) -> Any:
-    (line,) = axes.plot(x, np.full(len(x), np.nan), color=colour, linewidth=width, alpha=alpha)
+    (line,) = axes.plot(x, np.full(len(x), np.nan), color=colour, linewidth=width, alpha=alpha, animated=True)
     return line
 
 

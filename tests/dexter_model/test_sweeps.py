@@ -83,7 +83,7 @@ def test_a_constant_render_counts_as_0_and_what_has_no_figures_is_left_out() -> 
     assert nothing == {"rows": [], "best": None, "frugal": None}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(-0.5, 0.9)), min_size=1, max_size=8))
 def test_the_front_rises_with_cost_and_holds_the_best(points: list[tuple[int, float]]) -> None:
     names = [f"s{number}" for number in range(len(points))]

@@ -22,14 +22,14 @@ PIECES = [made_up_piece(key, seed=seed) for seed, key in enumerate("ab", start=1
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, two checkpoints of one name, and a grid: steps, guidance, checkpoint; one setting cannot be rendered."""
+    """A store, two checkpoints of one name, and a grid over both and over the depth of transfer."""
     folder = tmp_path_factory.mktemp("lab")
     publish(str(folder / "store"), PIECES)
     for parent in "xy":
         write_random_checkpoint(folder / parent / "model", scale=0.02 if parent == "x" else 0.2)
     (folder / "sweep.yaml").write_text(
-        f"grid: {{steps: [1, 2], checkpoint: [{folder}/x/model, {folder}/y/model]}}\n"
-        f"render: {{store: {folder}/store, split: {split_of(folder)}, guidance: 1.0, workers: 0}}\nworkers: 0\n"
+        f"grid: {{depth: [0.25, 1.0], checkpoint: [{folder}/x/model, {folder}/y/model]}}\n"
+        f"render: {{store: {folder}/store, split: {split_of(folder)}, source: '0', guidance: 1.0, steps: 2}}\n"
     )
     return folder
 
@@ -58,20 +58,20 @@ def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
     assert code == 0
     assert not (lab / "out").exists()
     assert said.count("\tnew") == 4
-    assert "steps=2,checkpoint=model_2\t2 function evaluations\tnew" in said
+    assert "depth=0.25,checkpoint=model_2\t2 function evaluations\tnew" in said
 
     code, said = dexter(lab)
     assert code == 0
     assert said.count(" made now") == 4
     content = json.loads((lab / "out" / "sweep.json").read_text())
     names = [row["system"] for row in content["comparison"]["rows"]]
-    assert names == [f"steps={steps},checkpoint={model}" for steps in (1, 2) for model in ("model", "model_2")]
+    assert names == [f"depth={depth},checkpoint={model}" for depth in ("0.25", "1") for model in ("model", "model_2")]
     assert content["comparison"]["best"] in names
     assert str(lab) not in (lab / "out" / "sweep.json").read_text()
     page = (lab / "out" / "report.html").read_text()
     assert page.index('id="sweep"') < page.index('id="denoising"') < page.index('id="examples"')
     assert "image/webp" in page
-    assert re.search(r"Best: steps=\d,checkpoint=model", page)
+    assert re.search(r"Best: depth=[\d.]+,checkpoint=model", page)
 
 
 def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path) -> None:
@@ -79,12 +79,15 @@ def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path
     code, said = dexter(lab)
     assert (code, said.count("(0 made now)")) == (0, 4)
     assert (lab / "out" / "sweep.json").read_bytes() == before
-    code, said = dexter(lab, "--dry-run", "-s", "grid.steps=[1, 2, 900]")
+    code, said = dexter(lab, "--dry-run", "-s", "grid.depth=[0.25, 0.5, 1.0]")
     assert said.count("1 there") == 4
     code, said = dexter(lab, "-s", f"grid.checkpoint=[{lab}/x/model, {lab}/nowhere]")
     assert code == 4
     content = json.loads((lab / "out" / "sweep.json").read_text())
-    assert [row["name"] for row in content["refused"]] == ["steps=1,checkpoint=nowhere", "steps=2,checkpoint=nowhere"]
+    assert [row["name"] for row in content["refused"]] == [
+        "depth=0.25,checkpoint=nowhere",
+        "depth=1,checkpoint=nowhere",
+    ]
     assert "could not be rendered" in (lab / "out" / "report.html").read_text()
 
 
