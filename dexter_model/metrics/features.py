@@ -21,6 +21,7 @@ from dexter_model.notes import DYNAMICS
 
 LEAST_PERIOD = 1e-6  # s/beat
 LEAST_IOI = 0.02  # s; onsets that come closer, or in the other order, count as this far apart
+LEAST_BEATS = 1 / 16  # onsets written closer are rounded tuplets; a ratio over so little would decide correlations
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def performance_features(
         "tempo_cor": dynamics.tempo_correlation(period, velocity, written.markings),
     }
     found = {
-        "log_ioi": np.log2(performed / beats),
+        "log_ioi": np.log2(performed / np.where(beats < LEAST_BEATS, np.nan, beats)),
         "kor": articulation.key_overlap(times.onset, times.offset, counts, written.transitions),
         **{name: np.where(counts, values[..., written.group], np.nan) for name, values in by_onset.items()},
     }

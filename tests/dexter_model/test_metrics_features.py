@@ -268,6 +268,15 @@ def test_times_and_intervals_by_hand() -> None:
     assert beats[0] == pytest.approx([2, NAN, 1, NAN], nan_ok=True)
 
 
+def test_log_ioi_leaves_out_what_is_written_closer_than_a_sixteenth_beat() -> None:
+    notes = a_score()
+    notes["onset_beat"][3:] = [1.05, 2.05]  # a slip of a twentieth beat between the second and the third onset
+    score, codec = written(notes), np.zeros((1, 5, 5))
+    codec[..., 0] = 0.5
+    found = performance_features(codec, times(codec, score), np.ones((1, 5), bool), score)["log_ioi"]
+    assert found[0] == pytest.approx([-1, NAN, -1, NAN], nan_ok=True)
+
+
 def test_features_broadcast_over_performances() -> None:
     score, random = written(a_score()), np.random.default_rng(0)
     codec = random.uniform(0.2, 1, (6, 5, 5))
