@@ -30,8 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dexter_model.diffusion.sampling import sample
-from dexter_model.diffusion.schedule import sampling_times
+from dexter_model.diffusion.sampling import evaluation_times, sample
 from dexter_model.expression.config import DenoiserConfig
 from dexter_model.expression.data import LIMIT, ResidentNotes, Windows
 from dexter_model.expression.loss import noise_schedule
@@ -74,7 +73,7 @@ class Bench:
     def draw(self, setting: Setting) -> np.ndarray:
         """(S, W, N, 5) samples in standard deviations."""
         mask, condition = self.windows.mask_BN.to(self.device), self.windows.condition_BNR.to(self.device)
-        times = sampling_times(len(self.schedule), setting.steps)
+        times = evaluation_times(self.schedule, setting.sampler, setting.steps)
         drawn = []
         for index in range(self.samples):
 
@@ -212,8 +211,8 @@ def main() -> None:
     arguments = parser.parse_args()
     bench = Bench(arguments)
     print(f"{len(bench.humans)} windows, {arguments.samples} samples each, guidance {arguments.guidance}")
-    reference = bench.draw(Setting("ddpm", arguments.reference))
-    settings = [Setting("ddpm", arguments.reference, seed=1)]
+    reference = bench.draw(Setting("ddpm", arguments.reference, seed=1))  # the others start from other noise
+    settings = [Setting("ddpm", arguments.reference)]
     settings += [Setting(sampler, steps) for sampler in SAMPLERS for steps in arguments.steps]
     results = {}
     for setting in settings:

@@ -1,10 +1,10 @@
-"""What joins of windows do to tempo and velocity: windows faded at the end, as published, and joined at every step.
+"""What joins of windows do to tempo and velocity: windows faded at the end and windows joined at every step.
 
-Pieces of a data set's test split, each longer than two windows, rendered from equal noise. A change at a note is how
-much tempo (log2 of the beat period) or velocity over the ten notes from it on differ from the ten before it, in
-standard deviations of the render. Music changes by itself, so changes at joins are set beside the changes at the same
-notes in the other renders of the piece, whose joins lie elsewhere: the ratio is 1 where a join cannot be told.
-Intervals: 95 %, bootstrap over pieces.
+Pieces of a data set's test split, each longer than two windows. As published, windows have noise of their own; here all
+see slices of the piece's. A change at a note is how much tempo (log2 of the beat period) or velocity over the ten notes
+from it on differ from the ten before it, in standard deviations of the render. Music changes by itself, so changes at
+joins are set beside the changes at the same notes in the other renders of the piece, whose joins lie elsewhere: the
+ratio is 1 where a join cannot be told. Intervals: 95 %, bootstrap over pieces.
 
     python benchmarks/seams.py --store STORE [--checkpoint DIR] [--pieces 16] [--notes 1200] [--steps 20]
 """
@@ -30,6 +30,8 @@ from dexter_model.expression.sampling import clean_windows, load_denoiser, sampl
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import load_checkpoint
 
+PUBLISHED, FADED, JOINED = "faded at the end, noise of their own", "faded at the end", "joined at every step"
+Layout = tuple[str, int]  # how windows become a piece, and how many notes neighbours share at least
 SIDE = 10  # notes on either side of a change
 COLUMNS = {"tempo": 0, "velocity": 1}
 
@@ -45,7 +47,7 @@ class Seams:
         self.times, self.guidance = sampling_times(len(self.schedule), steps), Sampling.guidance
 
     @torch.inference_mode()
-    def render(self, score: Score, overlap: int, jointly: bool) -> np.ndarray:
+    def render(self, score: Score, how: str, overlap: int) -> np.ndarray:
         """(n, 5) codec with the beat period in log2 s."""
         collage = Collage.of([len(score.notes)], self.config.denoiser.window, overlap).to(self.device)
         kind = self.config.denoiser.condition
@@ -60,11 +62,13 @@ class Seams:
             clean = clean_windows(self.model, collage.cut(x), t, condition, self.schedule, self.guidance)
             return collage.join(clean)
 
-        if jointly:
+        if how == JOINED:
             z = sample(denoise, noise, self.schedule, self.times)
         else:
-            how = {"schedule": self.schedule, "steps": len(self.times), "guidance": self.guidance}
-            z = collage.join(sample_windows(self.model, condition, collage.mask_WN, collage.cut(noise), **how))
+            own = torch.randn(*collage.mask_WN.shape, 5, generator=torch.Generator().manual_seed(0)).to(self.device)
+            windows = own if how == PUBLISHED else collage.cut(noise)
+            settings = {"schedule": self.schedule, "steps": len(self.times), "guidance": self.guidance}
+            z = collage.join(sample_windows(self.model, condition, collage.mask_WN, windows, **settings))
         codec = self.statistics.restore(z).cpu().numpy()
         codec[:, 0] = np.log2(np.clip(codec[:, 0], 60 / 480, 60 / 15))
         return codec
@@ -76,12 +80,12 @@ class Seams:
         return (starts[:-1] + window + starts[1:]) // 2
 
 
-def compared(seams: Seams, layouts: list[tuple[bool, int]]) -> dict[tuple[bool, int], dict[str, np.ndarray]]:
+def compared(seams: Seams, layouts: list[Layout]) -> dict[Layout, dict[str, np.ndarray]]:
     """For each layout and column: (pieces, 2) mean change at its joins, and there in layouts without a join near."""
-    found: dict[tuple[bool, int], dict[str, list[list[float]]]] = {}
+    found: dict[Layout, dict[str, list[list[float]]]] = {}
     for score in seams.scores:
         joins = {layout: seams.seams(score, layout[1]) for layout in layouts}
-        codecs = {layout: seams.render(score, layout[1], jointly=layout[0]) for layout in layouts}
+        codecs = {layout: seams.render(score, *layout) for layout in layouts}
         for name, column in COLUMNS.items():
             change = {layout: changes(codec[:, column]) for layout, codec in codecs.items()}
             for layout in layouts:
@@ -131,18 +135,16 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=default_checkpoint())
     parser.add_argument("--pieces", type=int, default=16)
     parser.add_argument("--notes", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=Sampling.steps)
+    parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     window = load_denoiser(load_checkpoint(arguments.checkpoint))[1].denoiser.window
     scores = long_scores(arguments.store, arguments.pieces, arguments.notes, window)
     seams = Seams(arguments.checkpoint, scores, arguments.steps)
-    overlaps = [window // share for share in (20, 8, 4, 2)]
-    layouts = [(False, overlaps[0]), *((True, overlap) for overlap in overlaps)]
+    layouts = [(PUBLISHED, window // 20), (FADED, window // 20), *((JOINED, window // share) for share in (20, 4, 2))]
     print(f"{len(scores)} pieces, {sum(len(score.notes) for score in scores):,} notes, {arguments.steps} steps of DDIM")
     print("| windows | overlap | column | change at joins | there without one | ratio |\n|---|---|---|---|---|---|")
-    for (jointly, overlap), columns in compared(seams, layouts).items():
+    for (how, overlap), columns in compared(seams, layouts).items():
         for name, pairs in columns.items():
-            how = "joined at every step" if jointly else "faded at the end"
             print(f"| {how} | {overlap} | {name} | {told(pairs)} |", flush=True)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
-from dexter_model.expression.plan import Sampler
+from dexter_model.expression.plan import Sampler, Sampling
 from dexter_model.metrics.tolerance import Tolerance
 
 OUT = "dexter-out"
@@ -94,16 +94,16 @@ class RenderParameters(_Parameters):
     pieces: list[str] = Field([], description="only pieces CORPUS/KEY of these shell patterns, such as VIENNA422/*")
     out: Folder = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
     checkpoint: str | None = Field(None, description="a checkpoint folder; default the model that ships, labelled demo")
-    steps: int = Field(20, ge=1, le=1000, description="sampling steps")
-    guidance: float = Field(1.2, ge=0, description="guidance scale of the condition")
-    sampler: Sampler = Field("ddim", description="how a step is taken")
+    steps: int = Field(Sampling.steps, ge=1, le=1000, description="sampling steps")
+    guidance: float = Field(Sampling.guidance, ge=0, description="guidance scale of the condition")
+    sampler: Sampler = Field(Sampling.sampler, description="how a step is taken")
     eta: float = Field(0, ge=0, le=1, description="share of DDPM's noise that DDIM draws at every step")
     steer: dict[str, Literal["less", "normal", "more"] | float] = Field(
         {}, description="perceptual features less, normal, more, or in standard deviations, of what is normal"
     )
     steer_curve: str | None = Field(None, description="CSV of features over beats or fractions of the piece")
     source: str | None = Field(None, description="a performance to start from; of a data set, its number")
-    depth: float = Field(0.75, ge=0, le=1, description="share of the schedule to which the source is noised")
+    depth: float = Field(Sampling.depth, ge=0, le=1, description="share of the schedule to which the source is noised")
     like: str | None = Field(None, description="a performance to sound like; of a data set, its number")
     samples: int = Field(1, ge=1, description="performances a score")
     seed: int = Field(13, ge=0)

@@ -29,6 +29,10 @@ class NoiseSchedule:
         """The same schedule on another device."""
         return NoiseSchedule(self.beta_T.to(device), self.alpha_bar_T.to(device))
 
+    def until(self, t: int) -> NoiseSchedule:
+        """The schedule up to and including time ``t``."""
+        return NoiseSchedule(self.beta_T[: t + 1], self.alpha_bar_T[: t + 1])
+
 
 def linear_schedule(steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
     """Variances rising linearly from ``beta_start`` to ``beta_end`` (Ho et al. 2020, section 4)."""
@@ -45,6 +49,22 @@ def sampling_times(schedule_steps: int, steps: int) -> list[int]:
     if not 1 <= steps <= schedule_steps:
         raise ValueError(f"a schedule of {schedule_steps} steps cannot be sampled in {steps}")
     return [round(schedule_steps * k / steps) - 1 for k in range(steps, 0, -1)]
+
+
+def log_snr_times(schedule: NoiseSchedule, steps: int) -> list[int]:
+    """Times of a sampler of ``steps`` evaluations that lie evenly in log SNR, descending from T - 1 (Lu et al. 2022a).
+
+    Much closer to the clean sample at the end than ``sampling_times``: a sampler of second order has jumped far by
+    then, and what its last evaluation smooths away is the finest of the sample.
+    """
+    if not 1 <= steps <= len(schedule):
+        raise ValueError(f"a schedule of {len(schedule)} steps cannot be sampled in {steps}")
+    level_T = log_snr(schedule.alpha_bar_T.double().cpu())
+    even = torch.linspace(float(level_T[-1]), float(level_T[0]), steps + 1, dtype=torch.float64)[:-1]
+    nearest = (level_T[None, :] - even[:, None]).abs().argmin(dim=1)
+    rank = torch.arange(steps)
+    falling = torch.cummin(nearest.maximum(steps - 1 - rank) + rank, dim=0).values - rank  # no time twice
+    return falling.tolist()
 
 
 def per_item(value: Tensor, like: Tensor) -> Tensor:

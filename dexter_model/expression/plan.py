@@ -32,9 +32,9 @@ class Sampling:
         InputError: a value that makes no sense (``option_invalid``).
     """
 
-    steps: int = 20  # evaluations of the denoiser
+    steps: int = 10  # evaluations of the denoiser
     guidance: float = 1.2  # weight of classifier-free guidance; 1 is none
-    sampler: Sampler = "ddim"
+    sampler: Sampler = "dpm-solver++"  # 10 steps say what DDPM says in hundreds, DDIM in 20 not quite
     eta: float = 0.0  # of DDIM: share of DDPM's noise
     depth: float = 0.75  # share of the schedule to which a performance is noised that sampling starts from
 
@@ -44,7 +44,7 @@ class Sampling:
         _require(math.isfinite(self.guidance), "guidance", "is not a number", "Give a number, such as 1.2")
         _require(0.0 <= self.eta <= 1.0, "eta", "is not between 0 and 1", "Give a number between them")
         _require(0.0 <= self.depth <= 1.0, "depth", "is not between 0 and 1", "Give a number between them")
-        _require(not self.eta or self.sampler == "ddim", "eta", "is DDIM's alone", "Leave it out, or take ddim")
+        _require(not self.eta or self.sampler == "ddim", "eta", "is DDIM's alone", "Add --sampler ddim")
 
     def told(self) -> dict[str, Any]:
         """The settings, as ``renders.json`` tells them."""

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from dexter_model.diffusion.joining import Collage
-from dexter_model.diffusion.sampling import OnStep, sample
-from dexter_model.diffusion.schedule import add_noise, sampling_times
+from dexter_model.diffusion.sampling import OnStep, evaluation_times, sample
+from dexter_model.diffusion.schedule import add_noise
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
 from dexter_model.expression.data import LIMIT
@@ -88,17 +88,17 @@ class PieceSampler:
 
         A model trained for transfer starts from the performances themselves: they were its noise.
         """
-        total, steps = len(self.schedule), self.sampling.steps
+        schedule, steps, sampler = self.schedule, self.sampling.steps, self.sampling.sampler
         codecs = [render.start for render in renders if render.start is not None]
         if not codecs:
-            return draw(0), sampling_times(total, steps)
+            return draw(0), evaluation_times(schedule, sampler, steps)
         z_M5 = torch.cat([self.statistics.normalise(torch.from_numpy(codec)) for codec in codecs])
         z_M5 = z_M5.clamp(-LIMIT, LIMIT).to(self.device)
         if self.config.training.train_target == "transfer":
-            return z_M5, sampling_times(total, steps)
-        last = int((total - 1) * self.sampling.depth)
-        times = sampling_times(last + 1, min(steps, last + 1))
-        return add_noise(z_M5, draw(0), self.schedule.alpha_bar_T[last]), times
+            return z_M5, evaluation_times(schedule, sampler, steps)
+        left = schedule.until(int((len(schedule) - 1) * self.sampling.depth))
+        times = evaluation_times(left, sampler, min(steps, len(left)))
+        return add_noise(z_M5, draw(0), left.alpha_bar_T[-1]), times
 
     def _condition(self, renders: Sequence[Render], collage: Collage) -> Tensor:
         """(W, N, R): score rows of the windows, and perceptual rows for a model that has them."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dexter_model.diffusion.guidance import guided
-from dexter_model.diffusion.sampling import OnStep, sample
-from dexter_model.diffusion.schedule import NoiseSchedule, clean_sample, sampling_times
+from dexter_model.diffusion.sampling import OnStep, evaluation_times, sample
+from dexter_model.diffusion.schedule import NoiseSchedule, clean_sample
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import drop_condition
 from dexter_model.expression.config import ExpressionConfig
@@ -60,7 +60,7 @@ def sample_windows(
     def denoise(x_BN5: Tensor, t: int) -> Tensor:
         return clean_windows(model, x_BN5 * mask_BN1, t, condition_BNR, schedule, guidance) * mask_BN1
 
-    times = sampling_times(len(schedule), steps)
+    times = evaluation_times(schedule, sampler, steps)
     how: dict[str, Any] = {"sampler": sampler, "eta": eta, "draw": draw, "on_step": on_step}
     return sample(denoise, noise_BN5 * mask_BN1, schedule, times, **how)
 

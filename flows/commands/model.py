@@ -53,10 +53,10 @@ def render(
         bool | None, typer.Option("--paired", help="Only pieces with two or more human performances.")
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A checkpoint folder.", show_default="the demo model")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="20")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="10")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="1.2")] = None,
     sampler: Annotated[
-        str | None, typer.Option(metavar="ddim|ddpm|dpm-solver++", help="Sampler.", show_default="ddim")
+        str | None, typer.Option(metavar="ddim|ddpm|dpm-solver++", help="Sampler.", show_default="dpm-solver++")
     ] = None,
     eta: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of DDPM's noise in DDIM's steps.", show_default="0")

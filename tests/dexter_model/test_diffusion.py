@@ -13,6 +13,8 @@ from dexter_model.diffusion.schedule import (
     NoiseSchedule,
     add_noise,
     linear_schedule,
+    log_snr,
+    log_snr_times,
     noise_from_x0,
     sampling_times,
     x0_from_noise,
@@ -121,6 +123,23 @@ def test_sampling_starts_in_noise_and_is_evenly_spaced() -> None:
         assert times == sorted(times, reverse=True)
     with pytest.raises(ValueError, match="cannot be sampled"):
         sampling_times(10, 11)
+
+
+def test_times_even_in_log_snr_end_near_the_clean_sample() -> None:
+    """As many as are asked for, none of them twice, whatever the schedule can tell apart at its clean end."""
+    schedule = linear_schedule(1000, 1e-4, 0.02)
+    assert log_snr_times(schedule, 1000) == list(range(999, -1, -1))
+    for steps in (1, 2, 10, 50, 700):
+        times = log_snr_times(schedule, steps)
+        assert times[0] == 999
+        assert len(set(times)) == steps
+        assert times == sorted(times, reverse=True)
+    few = log_snr_times(schedule, 10)
+    assert few[-1] < 10
+    assert log_snr(schedule.alpha_bar_T[few]).diff().tolist() == pytest.approx([1.93] * 9, rel=0.15)
+    assert log_snr_times(schedule.until(0), 1) == [0]
+    with pytest.raises(ValueError, match="cannot be sampled"):
+        log_snr_times(schedule, 1001)
 
 
 def test_ddim_samples_the_data_of_an_ideal_denoiser(schedule: NoiseSchedule) -> None:

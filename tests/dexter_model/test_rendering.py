@@ -112,12 +112,13 @@ def test_the_seed_the_sample_and_the_settings_decide(checkpoint: Path) -> None:
 
     first = codec()
     assert first.tobytes() == codec().tobytes()
-    others = [codec(seed=6), codec(sample=1), codec(replace(TWO, guidance=3.0)), codec(replace(TWO, eta=0.5))]
-    others += [codec(replace(TWO, sampler=sampler)) for sampler in ("ddpm", "dpm-solver++")]
-    assert len({each.tobytes() for each in [first, *others]}) == 6  # two steps of DPM-Solver++ are two of DDIM
+    others = [codec(seed=6), codec(sample=1), codec(replace(TWO, guidance=3.0))]
+    others += [codec(replace(TWO, sampler=sampler)) for sampler in ("ddpm", "ddim")]
+    others += [codec(replace(TWO, sampler="ddim", eta=0.5))]
+    assert len({each.tobytes() for each in [first, *others]}) == 7
 
 
-@pytest.mark.parametrize("sampling", [Sampling(3), Sampling(3, sampler="ddpm"), Sampling(4, sampler="dpm-solver++")])
+@pytest.mark.parametrize("sampling", [Sampling(3, sampler="ddim"), Sampling(3, sampler="ddpm"), Sampling(4)])
 def test_a_piece_has_the_same_bits_in_any_company(checkpoint: Path, sampling: Sampling) -> None:
     sampler = PieceSampler(load_checkpoint(checkpoint), sampling)
     renders = [Render(chords(n), str(n)) for n in (25, 170, 333, 61)]
@@ -134,7 +135,8 @@ def test_windows_of_a_piece_agree_where_they_overlap(checkpoint: Path) -> None:
     """At every evaluation the piece is one: what windows are cut from is what they were joined to."""
     sampler, states = PieceSampler(load_checkpoint(checkpoint), TWO), []
     codec = sampler.run([Render(chords(150), "piece")], on_step=lambda t, x, x0: states.append((t, x, x0)))[0]
-    assert [t for t, _, _ in states] == [999, 499]
+    assert states[0][0] == 999
+    assert len(states) == 2
     assert all(x.shape == x0.shape == (150, 5) for _, x, x0 in states)
     np.testing.assert_allclose(sampler.statistics.restore(states[-1][2]).numpy(), codec, atol=1e-6)
 
