@@ -132,8 +132,9 @@ def curves_image(pairs: list[tuple[Curves, Curves]]) -> np.ndarray:
                 axes.plot(theirs[name], color=REFERENCES["human"], linewidth=1.2, label="performer")
                 axes.plot(ours[name], color=RENDERS[0], linewidth=1.2, label="model")
                 axes.set_ylabel(f"{name} ({unit})")
-        rows[0, 0].legend(loc="upper right")
-        rows[-1, 0].set_xlabel("score onset of the window")
+        rows[0, 0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        for axes in rows[-1]:
+            axes.set_xlabel("score onset of the window")
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
