@@ -39,7 +39,7 @@ PEARSONS = (
     Figure("pedal", "correlation", "Pedal"),
 )
 _SPREADS = ("log_beat_period", "velocity", "timing", "articulation", "pedal")
-_DIVERGENCES = ("velocity", "duration", "ioi", "pedal")
+_DIVERGENCES = {"velocity": "Velocity", "duration": "Duration", "ioi": "IOI", "pedal": "Pedal"}
 _PARTS = (
     ("Pearson correlation", "With every human of the piece; a constant prediction correlates 0.", PEARSONS),
     (
@@ -53,7 +53,7 @@ _PARTS = (
     (
         "Jensen-Shannon divergence",
         f"Base 2, 0 is the same distribution. Bins: {STATED}. Pooled: of all pieces together.",
-        tuple(Figure(name, "js", f"{name.capitalize()}, a piece") for name in _DIVERGENCES),
+        tuple(Figure(name, "js", f"{label}, a piece") for name, label in _DIVERGENCES.items()),
     ),
 )
 
@@ -81,7 +81,7 @@ def performance_tables(
         ]
         found.append({"heading": heading, "note": note, "columns": [f.label for f in figures], "rows": rows})
     shared = {(row["system"], row["feature"]): {"mean": row["js"], "low": None, "high": None} for row in pooled}
-    found[-1]["columns"] += [f"{name.capitalize()}, pooled" for name in _DIVERGENCES]
+    found[-1]["columns"] += [f"{label}, pooled" for label in _DIVERGENCES.values()]
     for row in found[-1]["rows"]:
         row["cells"] += [shared.get((row["label"], name)) for name in _DIVERGENCES]
     return found

@@ -46,8 +46,8 @@ def test_performance_tables_are_over_works() -> None:
     assert ours["Pedal"] is None
     assert dict(zip(error["columns"], error["rows"][0]["cells"], strict=True))["MAE of velocity"]["mean"] == 12
     js = dict(zip(divergence["columns"], divergence["rows"][0]["cells"], strict=True))
-    assert js["Ioi, a piece"] == {"mean": 0.25, "low": None, "high": None}  # one work has no interval
-    assert js["Ioi, pooled"]["mean"] == 0.125
+    assert js["IOI, a piece"] == {"mean": 0.25, "low": None, "high": None}  # one work has no interval
+    assert js["IOI, pooled"]["mean"] == 0.125
     assert js["Velocity, pooled"] is None
 
 
