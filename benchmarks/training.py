@@ -1,8 +1,9 @@
 """Training speed: our loop under Ray Train beside a plain PyTorch loop without Ray, and what a step waits for data.
 
-The plain loop does the same arithmetic (draw, loss, gradients, clipping, Adam, moving average) and nothing else. On a
-GPU the share of its peak that the model's multiplications reach (MFU) is told too. Published size by default; a tiny
-network shows the overhead best, as nothing else takes time:
+The plain loop does the same arithmetic (draw, loss, gradients, clipping, Adam, moving average) and nothing else. Wall
+and CPU time, of which a busy machine disturbs the latter less; a worker's includes Ray's own threads. On a GPU the
+share of its peak that the model's multiplications reach (MFU) is told too. Published size by default; a tiny network
+shows the overhead best, as nothing else takes time:
 
     python benchmarks/training.py [--store DIR] [--steps 4]
     python benchmarks/training.py --channels 8 --layers 2 --batch 2 --steps 400
@@ -12,17 +13,19 @@ network shows the overhead best, as nothing else takes time:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import platform
 import tempfile
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.flop_counter import FlopCounterMode
 
 from dexter_model.dataset.store import open_version
@@ -34,6 +37,7 @@ from dexter_model.expression.train_arrays import initial_denoiser
 from dexter_model.training.ema import copy_weights, update_average
 from tasks.train import resident_split, train
 
+Seconds = tuple[float, float]  # wall, CPU
 # Dense bfloat16 multiplications and additions a second, by the vendor's data sheets.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
 
@@ -48,11 +52,16 @@ def demo_store(folder: str) -> str:
     return str(wanted["store"])
 
 
-def now(device: str) -> float:
+def now(device: str) -> Seconds:
     """The time when the device has done what it was told."""
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.perf_counter(), time.process_time()
+
+
+def each(began: Seconds, ended: Seconds, steps: int) -> Seconds:
+    """What one of several steps took."""
+    return (ended[0] - began[0]) / steps, (ended[1] - began[1]) / steps
 
 
 class PlainLoop:
@@ -82,17 +91,16 @@ class PlainLoop:
         self.taken += 1
         update_average(self.average, self.model, self.config.training.ema_decay, self.taken)
 
-    def seconds(self, steps: int) -> tuple[float, float]:
+    def seconds(self, steps: int) -> tuple[Seconds, Seconds]:
         """A step, and drawing its batch, after as many steps to warm up."""
         for _ in range(steps):
             self.step()
-        began = now(self.device)
-        for _ in range(steps):
-            self.step()
-        stepped = now(self.device)
-        for _ in range(20):
-            self.draw()
-        return (stepped - began) / steps, (now(self.device) - stepped) / 20
+        times = [now(self.device)]
+        for work, repeats in ((self.step, steps), (self.draw, 20)):
+            for _ in range(repeats):
+                work()
+            times.append(now(self.device))
+        return each(times[0], times[1], steps), each(times[1], times[2], 20)
 
     def operations(self) -> int:
         """Floating-point operations of a step's forward and backward passes."""
@@ -103,13 +111,26 @@ class PlainLoop:
         return counter.get_total_flops()
 
 
-def seconds_by_ray(store: str, config: ExpressionConfig, out: Path) -> float:
-    """A step of ``tasks.train`` on one worker: the time between two rows of its log, the first of which warms up."""
+def seconds_by_ray(store: str, config: ExpressionConfig, out: Path) -> Seconds:
+    """A step of ``tasks.train`` on one worker: from one row of its log to the next; what went before warms up."""
+    times: dict[int, Seconds] = {}
+    watcher = threading.Thread(target=watch, args=(out / "progress.json", times), daemon=True)
+    watcher.start()
     train(store, config, out)
-    events = EventAccumulator(str(out / "tensorboard"))
-    events.Reload()
-    first, second = events.Scalars("loss/train")[:2]
-    return (second.wall_time - first.wall_time) / (second.step - first.step)
+    first = config.training.log_every
+    return each(times[first], times[2 * first], first)
+
+
+def watch(progress_file: Path, times: dict[int, Seconds]) -> None:
+    """Note wall and CPU time of Ray Train's worker at each row of its log."""
+    while True:
+        time.sleep(0.02)
+        with contextlib.suppress(FileNotFoundError, ValueError, StopIteration, psutil.Error):
+            step = json.loads(progress_file.read_bytes())["step"]
+            if step not in times:
+                processes = psutil.Process().children(recursive=True)
+                worker = next(process for process in processes if "RayTrainWorker" in " ".join(process.cmdline()))
+                times[step] = time.perf_counter(), sum(worker.cpu_times()[:2])
 
 
 def settings(options: argparse.Namespace) -> ExpressionConfig:
@@ -130,6 +151,11 @@ def settings(options: argparse.Namespace) -> ExpressionConfig:
             rendered_windows=0,
         ),
     )
+
+
+def milliseconds(seconds: Seconds) -> dict[str, float]:
+    """For the printed figures."""
+    return {"wall": round(1000 * seconds[0], 2), "cpu": round(1000 * seconds[1], 2)}
 
 
 def main() -> None:
@@ -159,6 +185,7 @@ def main() -> None:
         operations = loop.operations()
         ours = plain if options.plain_only else seconds_by_ray(store, config, Path(folder) / "model")
     name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {options.threads} threads"
+    clock = 0 if device == "cuda" else 1
     figures = {
         "code_version": code_version(),
         "date": datetime.date.today().isoformat(),
@@ -169,18 +196,18 @@ def main() -> None:
         "batch": options.batch,
         "precision": options.precision,
         "compile": options.compile,
-        "steps_per_sec": round(1 / ours, 3),
-        "samples_per_sec": round(options.batch / ours, 1),
-        "ms_a_step": round(1000 * ours, 2),
-        "ms_a_step_plain": round(1000 * plain, 2),
-        "ms_overhead": round(1000 * (ours - plain), 2),
-        "ms_drawing": round(1000 * drawing, 3),
-        "percent_waiting_for_data": round(100 * drawing / ours, 3),
-        "gflop_a_step": round(operations / 1e9, 1),
-        "tflop_per_sec": round(operations / ours / 1e12, 3),
+        "steps_per_sec": round(1 / ours[0], 3),
+        "samples_per_sec": round(options.batch / ours[0], 1),
+        "ms_a_step": milliseconds(ours),
+        "ms_a_step_plain": milliseconds(plain),
+        "ms_overhead": milliseconds((ours[0] - plain[0], ours[1] - plain[1])),
+        "ms_drawing": milliseconds(drawing),
+        "percent_waiting_for_data": round(100 * drawing[clock] / plain[clock], 3),
+        "gflop_a_step": round(operations / 1e9, 2),
+        "tflop_per_sec": round(operations / ours[0] / 1e12, 4),
     }
     peak = next((peak for model, peak in PEAKS.items() if device == "cuda" and model in name), None)
-    print(json.dumps(figures | ({"mfu_percent": round(100 * operations / ours / peak, 1)} if peak else {})))
+    print(json.dumps(figures | ({"mfu_percent": round(100 * operations / ours[0] / peak, 1)} if peak else {})))
 
 
 if __name__ == "__main__":
