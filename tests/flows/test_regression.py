@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from prefect_api import ask, serving
 from typer.testing import CliRunner
 
 from flows.cli import app, main
+from flows.job import _evaluated
+from flows.parameters import EvaluateParameters
 
 PIECES = [made_up_piece(key, seed=seed) for seed, key in enumerate("abcd", start=1)]
 
@@ -74,6 +77,16 @@ def test_a_worse_run_exits_with_3_after_everything_is_written(
     page = (lab / "worse" / "report.html").read_text()
     assert page.index("Worse than baseline before") < page.index("<h2>")  # it heads the page
     assert str(lab) not in (lab / "worse" / "evaluation.json").read_text()
+
+
+def test_the_main_job_reports_before_it_fails(lab: Path) -> None:
+    where = {"store": str(lab / "store"), "renders": [str(lab / "bad" / "renders")], "out": str(lab / "job")}
+    result, error = _evaluated(EvaluateParameters.model_validate({**where, "baseline": str(lab / "before")}))
+    assert error is not None
+    assert len(result.digest) == 64
+    assert pickle.loads(pickle.dumps(error)).told == error.told  # as Prefect stores it
+    result, error = _evaluated(EvaluateParameters.model_validate({**where, "out": str(lab / "alone")}))
+    assert (result.regression, error) == (None, None)
 
 
 def test_a_wide_tolerance_lets_it_pass(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from made_up_renders import made_up_piece, publish
+from prefect_api import ask, serving
 from tiny_models import write_random_checkpoint
 from typer.testing import CliRunner
 
@@ -41,9 +45,10 @@ def split_of(folder: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def _silent(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Pages without sound: synthesis is tested elsewhere, and takes longer than all else here."""
-    monkeypatch.setenv("PATH", "")
+    if not request.node.get_closest_marker("cluster"):
+        monkeypatch.setenv("PATH", "")
 
 
 def dexter(lab: Path, *words: str) -> tuple[int, str]:
@@ -128,3 +133,18 @@ def test_any_parameter_of_rendering_can_be_swept() -> None:
     }
     assert [evaluations(plan.render) for plan in plans[:4]] == [20, 20, 40, 40]
     assert plans[0].render.checkpoint is None
+
+
+@pytest.mark.cluster
+def test_a_sweep_is_a_run_of_a_prefect_server(lab: Path, tmp_path: Path) -> None:
+    with serving(tmp_path) as url:
+        words = ["sweep", str(lab / "sweep.yaml"), "--out", str(tmp_path / "out"), "-s", "grid.depth=[0.5]"]
+        environment = {**os.environ, "PREFECT_API_URL": url}
+        command = [sys.executable, "-m", "flows.cli", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        runs = {run["name"].partition(" ")[0]: run["state_type"] for run in ask(url, "flow_runs")}
+        assert runs == dict.fromkeys(("sweep", "render", "evaluate"), "COMPLETED")
+        artifacts = {artifact["key"]: artifact["data"] for artifact in ask(url, "artifacts")}
+    assert "| depth=0.5,checkpoint=model_2 |" in artifacts["sweep"]
+    assert "report.html" in artifacts["report"]
