@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -61,18 +62,26 @@ def test_golden_pedal(corpora_root: Path) -> None:
         close(127 * pedal_at(performance.pedal, notes["p_onset"]), features["pedal_feature.onset_value"])
 
 
+@functools.cache
+def written_part(path: Path) -> Any:
+    """A score as partitura reads it; four performances share it."""
+    import partitura
+
+    return partitura.load_musicxml(path, force_note_ids="keep")[0]
+
+
 def written_markings(corpora_root: Path, piece: str, note_id: np.ndarray) -> tuple[np.ndarray, ...]:
     """Marking in force, and how far crescendi and diminuendi have got, at each note, as the original reads a score.
 
     Equal figures need more than SCORE_NOTE holds. There a ramp rises from 0 to 1 and stays until the next loudness, or
     for a quarter if there is none; ramps add up; and in op. 38 one that stands at 1 passes for a marking.
     """
-    import partitura
     from partitura import score as pt
 
-    part = partitura.load_musicxml(corpora_root / f"vienna4x22/musicxml/{piece}.musicxml", force_note_ids="keep")[0]
+    part = written_part(corpora_root / f"vienna4x22/musicxml/{piece}.musicxml")
     notes = part.note_array()
-    onset = notes["onset_div"][[list(notes["id"]).index(name) for name in note_id]]
+    onset_of = dict(zip(notes["id"], notes["onset_div"], strict=True))
+    onset = np.array([onset_of[name] for name in note_id])
     loudness = [d for d in part.iter_all(pt.ConstantLoudnessDirection)]
     columns: dict[str, np.ndarray] = {}
     for direction in part.iter_all(pt.LoudnessDirection, include_subclasses=True):
