@@ -24,6 +24,7 @@ class DenoiserConfig:
     network: Literal["diffwave", "unet"] = "diffwave"  # ClassifierFreeDenoiser or DenoiserUnet
     channels: int = 768  # of the U-Net: 48
     layers: int = 12  # of the U-Net: levels, each of twice the channels, 3
+    dilation_cycle: int = 4  # of diffwave: dilations 1, 2, 4, ... of so many layers, then again from 1
     window: int = 200  # N, notes of a window
     condition: Literal["published", "extended"] = "published"  # which score rows (condition.py)
     perceptual: Literal["none", "absolute", "delta"] = "none"  # 7 more rows: as heard, or beside the deadpan score
@@ -42,6 +43,7 @@ class DenoiserConfig:
             require(self.layers <= 4, "denoiser.layers", self.layers, "between 1 and 4 (published U-Net: 3)")
             require(self.channels <= 512, "denoiser.channels", self.channels, "up to 512 (published U-Net: 48)")
         require(1 <= self.window <= 100_000, "denoiser.window", self.window, "between 1 and 100000")
+        require(1 <= self.dilation_cycle <= 12, "denoiser.dilation_cycle", self.dilation_cycle, "between 1 and 12")
         require(0.0 <= self.dropout < 1.0, "denoiser.dropout", self.dropout, "in [0, 1)")
         one_of("denoiser.network", self.network, ("diffwave", "unet"))
         one_of("denoiser.condition", self.condition, ("published", "extended"))

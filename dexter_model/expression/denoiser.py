@@ -1,7 +1,8 @@
 """DExter's ClassifierFreeDenoiser: dilated, gated convolutions along the notes (after DiffWave, Kong et al. 2021).
 
 Twelve layers see 90 notes around each, at full resolution, with the score added at every layer: simple, fast on short
-sequences, and indifferent to the window's length.
+sequences, and indifferent to the window's length. With a dilation cycle of six they see the whole window at once, so that
+its notes agree about the tempo in few steps.
 
 Rows of the condition that are NaN are not known; the network puts its null condition there (``condition.py``).
 
@@ -22,7 +23,6 @@ from dexter_model.notes import CODEC_COLUMNS
 
 FREQUENCIES = 64
 STEP_WIDTH = 512
-DILATION_CYCLE = 4
 
 
 class ResidualBlock(nn.Module):
@@ -58,7 +58,7 @@ class ClassifierFreeDenoiser(nn.Module):
             nn.Linear(2 * FREQUENCIES, STEP_WIDTH), nn.SiLU(), nn.Linear(STEP_WIDTH, STEP_WIDTH), nn.SiLU()
         )
         self.blocks = nn.ModuleList(
-            ResidualBlock(channels, rows, 2 ** (layer % DILATION_CYCLE), config.dropout)
+            ResidualBlock(channels, rows, 2 ** (layer % config.dilation_cycle), config.dropout)
             for layer in range(config.layers)
         )
         self.skip = nn.Conv1d(channels, channels, 1)
