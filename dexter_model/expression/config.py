@@ -24,7 +24,6 @@ class DenoiserConfig:
     network: Literal["diffwave", "unet"] = "diffwave"  # ClassifierFreeDenoiser or DenoiserUnet
     channels: int = 768  # of the U-Net: 48
     layers: int = 12  # of the U-Net: levels, each of twice the channels, 3
-    dilation_cycle: int = 4  # of diffwave: dilations 1, 2, 4, ... of so many layers, then again from 1
     window: int = 200  # N, notes of a window
     condition: Literal["published", "extended"] = "published"  # which score rows (condition.py)
     perceptual: Literal["none", "absolute", "delta"] = "none"  # 7 more rows: as heard, or beside the deadpan score
@@ -34,6 +33,7 @@ class DenoiserConfig:
     target: Output = "epsilon"
     codec_scale: Literal["published", "robust"] = "published"  # how codecs are made z-scores (data.Statistics)
     dropout: float = 0.0  # of hidden channels, while training
+    dilation_cycle: int = 4  # of diffwave: dilations 1, 2, 4, ... of so many layers, then again from 1
 
     def __post_init__(self) -> None:
         # A checkpoint's JSON is input from outside: bound what it can make us build.
