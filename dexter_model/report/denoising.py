@@ -119,7 +119,7 @@ def _draw(
         x = beats[starts] if name.endswith("_curve") else beats
         axes.plot(x, humans[name].T, color="#c3c8d0", linewidth=0.8)
         axes.set_ylabel(label, fontsize=8.5)
-        axes.set_ylim(*ENDS.get(name) or _range(humans[name]))
+        axes.set_ylim(*ENDS.get(name) or _range(humans[name], states[-1][name][-1]))
         axes.margins(x=0.01)
         moving.append([_line(axes, x, RENDERS[1], 0.7, 0.45), _line(axes, x, RENDERS[0], 1.8, 1.0)])
     grid[-1].set_xlabel("score time (beats)")
@@ -153,10 +153,11 @@ def _line(axes: Axes, x: np.ndarray, colour: str, width: float, alpha: float) ->
     return line
 
 
-def _range(values: np.ndarray) -> tuple[float, float]:
-    """A little more than what nearly all of the humans do: noise may leave the picture, a performance hardly."""
-    low, high = np.nanquantile(values, [0.01, 0.99])
-    margin = 0.5 * max(high - low, 0.05)
+def _range(humans: np.ndarray, end: np.ndarray) -> tuple[float, float]:
+    """A little more than what nearly all of the humans and of the performance do; noise may leave the picture."""
+    both = [np.nanquantile(values, [0.01, 0.99]) for values in (humans, end)]
+    low, high = min(ends[0] for ends in both), max(ends[1] for ends in both)
+    margin = 0.3 * max(high - low, 0.05)
     return float(low - margin), float(high + margin)
 
 

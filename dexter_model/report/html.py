@@ -116,7 +116,7 @@ def figure_cell(found: Mapping[str, Any] | None, figure: MainFigure | None = Non
     if found is None or found["mean"] is None:
         return {"text": "–", "interval": "" if found is None else found["why"], "remark": ""}
     digits = 1 if figure is not None and figure.unit else 2
-    mean, low, high = (f"{found[name] or 0:.{digits}f}".replace("-", "−") for name in ("mean", "low", "high"))
+    mean, low, high = (_fixed(found[name] or 0.0, digits) for name in ("mean", "low", "high"))
     return {"text": mean, "interval": "" if found["low"] is None else f"{low}…{high}", "remark": ""}
 
 
@@ -144,6 +144,10 @@ def difference_table(differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             for one, other in pairs
         ],
     }
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # adding 0 makes -0 a plain 0
 
 
 def metric_tables(table: Mapping[str, Any], space: bool = False) -> list[dict[str, Any]]:

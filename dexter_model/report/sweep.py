@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dexter_model.metrics.main_figures import MAIN_FIGURES, MainFigure
@@ -15,7 +14,6 @@ from dexter_model.report.figures import INK, RENDERS, STYLE, data_uri
 from dexter_model.report.html import count, figure_cell, figure_heads, number
 
 FRONT, OTHER = RENDERS[0], "#6b7280"
-NAMED = 12  # settings; of more only those on the front are named in the plot
 
 Row = dict[str, Any]
 
@@ -31,6 +29,7 @@ def sweep_section(sweep: Mapping[str, Any]) -> Row:
     return {
         "summary": f"{count(len(rows), 'setting')} of {grid}, each on {count(pieces, 'piece')}.",
         "choices": _choices(compared),
+        "sure": any(row["calibrated"] for row in rows),
         "heads": figure_heads(shown),
         "rows": [_row(row, compared, shown) for row in rows],
         "chart": pareto(rows) if rows else None,
@@ -44,10 +43,15 @@ def sweep_tiles(sweep: Mapping[str, Any]) -> list[Row]:
     best = next((row for row in compared["rows"] if row["system"] == compared["best"]), None)
     tiles = [{"label": "Settings", "value": number(len(compared["rows"])), "note": f"{len(sweep['refused'])} refused"}]
     if best is not None:
-        quality = {"label": "Best quality", "value": number(best["quality"]["mean"]), "note": best["system"]}
+        quality = {"label": "Best quality", "value": number(best["quality"]["mean"]), "note": spaced(best["system"])}
         cost = {"label": "Function evaluations", "value": number(best["cost"]), "note": "of the best setting"}
         tiles += [quality, cost]
     return tiles
+
+
+def spaced(system: str) -> str:
+    """A setting's name as text that can be broken into lines."""
+    return system.replace(",", ", ")
 
 
 def _choices(compared: Mapping[str, Any]) -> list[str]:
@@ -55,9 +59,9 @@ def _choices(compared: Mapping[str, Any]) -> list[str]:
     best, frugal = (by_name.get(compared[which]) for which in ("best", "frugal"))
     if best is None or frugal is None:
         return ["No setting could be compared."]
-    told = [f"Best: {best['system']}, {_costing(best)}."]
+    told = [f"Best: {spaced(best['system'])}; {_costing(best)}."]
     if frugal is not best:
-        told += [f"Cheapest that is not clearly worse: {frugal['system']}, {_costing(frugal)}."]
+        told += [f"Cheapest that is not clearly worse: {spaced(frugal['system'])}; {_costing(frugal)}."]
     if not best["calibrated"]:
         share = f"{MOST_OFF:.0%}"
         told += [f"No setting's velocity and tempo both vary within {share} of what humans do: choose with care."]
@@ -76,7 +80,7 @@ def _row(row: Mapping[str, Any], compared: Mapping[str, Any], figures: Sequence[
     ]
     marks += [] if row["calibrated"] else ["spread out of bounds"]
     return {
-        "system": row["system"],
+        "system": spaced(row["system"]),
         "marks": " · ".join(marks),
         "front": row["front"],
         "cost": number(row["cost"]),
@@ -87,6 +91,8 @@ def _row(row: Mapping[str, Any], compared: Mapping[str, Any], figures: Sequence[
 @mpl.rc_context(STYLE)
 def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
     """Quality against function evaluations, the front as a line; settings with too much or little spread are hollow.
+
+    Points have their row's number, since settings have long names and lie close together.
 
     Args:
         rows: of ``metrics.sweeps.compare_settings``, the best first.
@@ -106,14 +112,10 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> str:
     costs = sorted({row["cost"] for row in rows})
     axes.set_xticks(costs, [str(cost) for cost in costs])
     axes.minorticks_off()
-    axes.margins(x=0.18)
+    axes.margins(x=0.08)
     axes.set(xlabel="function evaluations a window", ylabel="quality (mean correlation of velocity and tempo)")
-    _name(axes, rows if len(rows) <= NAMED else [row for row in rows if row["front"]])
+    for rank, row in enumerate(rows, start=1):
+        place, colour = (row["cost"], row["quality"]["mean"]), INK if row["front"] else OTHER
+        axes.annotate(str(rank), place, (7, -4), textcoords="offset points", fontsize=9, color=colour)
     axes.legend(loc="upper left", bbox_to_anchor=(0, 1.08))
     return data_uri(figure, "svg")
-
-
-def _name(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    for row in rows:
-        place, colour = (row["cost"], row["quality"]["mean"]), INK if row["front"] else OTHER
-        axes.annotate(row["system"], place, (8, -9), textcoords="offset points", fontsize=8, color=colour)

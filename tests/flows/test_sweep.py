@@ -76,7 +76,7 @@ def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
     page = (lab / "out" / "report.html").read_text()
     assert page.index('id="sweep"') < page.index('id="denoising"') < page.index('id="examples"')
     assert "image/webp" in page
-    assert re.search(r"Best: depth=[\d.]+,checkpoint=model", page)
+    assert re.search(r"Best: depth=[\d.]+, checkpoint=model", page)
 
 
 def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path) -> None:
@@ -119,7 +119,9 @@ def test_a_grid_that_makes_no_sense(lab: Path, override: str, told: str) -> None
 
 def test_any_parameter_of_rendering_can_be_swept() -> None:
     grid = {"seed": [1, 2], "samples": [1, 3], "guidance": [1.0, 2.5], "checkpoint": [None, "a/b/step_100"]}
-    parameters = load(SweepParameters, options={"grid": grid, "out": "o", "render": {"store": "s3://bucket/data"}})
+    parameters = load(
+        SweepParameters, options={"grid": grid, "out": "o", "render": {"store": "s3://bucket/data", "steps": 20}}
+    )
     plans = planned(parameters)
     assert len(plans) == len({plan.render.out for plan in plans}) == 16
     assert plans[-1].setting.name == "seed=2,samples=3,guidance=2.5,checkpoint=step_100"
