@@ -15,7 +15,7 @@ Kind = Literal["correlation", "velocity_error", "spread"]
 class Tolerance:
     """How much worse a main figure may get, a number a kind of figure.
 
-    The defaults are about what another seed makes of the same model on thirty pieces.
+    The defaults are a judgement of what a listener would not mind, not a measurement.
 
     Args:
         correlation: of Pearson correlations.
