@@ -10,6 +10,7 @@ them of the score, 5 codec columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -67,13 +68,15 @@ class Windows(NamedTuple):
 class Statistics:
     """What makes codecs and perceptual features numbers of unit size, from the training split alone.
 
-    ``mean`` and ``std`` of each codec column over matched rows; with ``log_tempo`` the beat period is in log2 s.
+    ``mean`` and ``std`` of each codec column over matched rows. With ``pace`` the beat period counts as log2 of its
+    ratio to the performance's own, its *level* (mean log2 s); ``pace`` is how the level follows from the score: the
+    usual one of unmarked scores, and the line (intercept, slope) over log2 of the marked beat period.
     ``perceptual_mean`` and ``perceptual_std`` of each perceptual row, empty when there are none.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    log_tempo: bool = False
+    pace: tuple[float, ...] = ()
     perceptual_mean: tuple[float, ...] = ()
     perceptual_std: tuple[float, ...] = ()
 
@@ -83,15 +86,22 @@ class Statistics:
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**given)
 
-    def normalise(self, codec: Tensor) -> Tensor:
-        """(..., 5) codecs as z-scores."""
-        codec = _with_log_tempo(codec) if self.log_tempo else codec
+    def normalise(self, codec: Tensor, level: Tensor | float = 0.0) -> Tensor:
+        """(..., 5) codecs as z-scores; ``level`` is that of the performance, or (..., 1) of each row's."""
+        codec = _relative(codec, level) if self.pace else codec
         return (codec - codec.new_tensor(self.mean)) / codec.new_tensor(self.std)
 
-    def restore(self, z_scores: Tensor) -> Tensor:
+    def restore(self, z_scores: Tensor, level: Tensor | float = 0.0) -> Tensor:
         """(..., 5) z-scores as codecs; inverse of ``normalise``."""
         codec = z_scores * z_scores.new_tensor(self.std) + z_scores.new_tensor(self.mean)
-        return torch.cat([codec[..., :1].exp2(), codec[..., 1:]], dim=-1) if self.log_tempo else codec
+        return torch.cat([(codec[..., :1] + level).exp2(), codec[..., 1:]], dim=-1) if self.pace else codec
+
+    def expected_level(self, marked: Tensor) -> Tensor:
+        """Levels to play at, of scores marked with these beat periods (log2 s, NaN where not; ``marked_period``)."""
+        if not self.pace:
+            return torch.zeros_like(marked)
+        unmarked, intercept, slope = self.pace
+        return torch.where(marked.isnan(), unmarked, intercept + slope * marked)
 
     def normalise_perceptual(self, rows: Tensor) -> Tensor:
         """(..., 7) perceptual rows as z-scores within 3 standard deviations; NaN stays NaN."""
@@ -99,8 +109,19 @@ class Statistics:
         return z_scores.clamp(-PERCEPTUAL_LIMIT, PERCEPTUAL_LIMIT)
 
 
-def _with_log_tempo(codec: Tensor) -> Tensor:
-    return torch.cat([codec[..., :1].clamp_min(_SHORTEST).log2(), codec[..., 1:]], dim=-1)
+def marked_period(notes: np.ndarray) -> float:
+    """log2 s a beat as most notes of a score (SCORE_NOTE) are marked; NaN when they are not."""
+    known = notes["tempo"] > 0
+    return float(np.log2(60 / np.median(notes["tempo"][known]))) if 2 * known.sum() > len(notes) else math.nan
+
+
+def own_level(codec: Tensor) -> float:
+    """Mean log2 beat period of a performance's played rows (n, 5)."""
+    return float(codec[:, 0].clamp_min(_SHORTEST).log2().mean()) if len(codec) else 0.0
+
+
+def _relative(codec: Tensor, level: Tensor | float) -> Tensor:
+    return torch.cat([codec[..., :1].clamp_min(_SHORTEST).log2() - level, codec[..., 1:]], dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +141,8 @@ class ResidentNotes:
     length: Tensor  # (P,) int64
     first_peer: Tensor  # (P,) int64
     peers: Tensor  # (P,) int64
+    level: Tensor  # (P,) float32, mean log2 beat period of the played rows
+    marked: Tensor  # (P,) float32, log2 of the beat period that the score asks for, NaN where it does not
     condition: str = "published"  # which score rows
 
     @classmethod
@@ -135,6 +158,7 @@ class ResidentNotes:
         codecs: list[np.ndarray] = []
         matched: list[np.ndarray] = []
         perceptual: list[np.ndarray] = []
+        marks: list[np.ndarray] = []
         sizes: list[tuple[int, int]] = []  # performances and notes of each piece
         for piece in pieces:
             scores.append(score_table(piece.score, config.condition))
@@ -143,6 +167,7 @@ class ResidentNotes:
             matched.extend(np.asarray(piece.matched, bool))
             perceptual.extend(_perceptual_rows(piece, config))
             sizes.append((len(piece.performance), len(piece.score)))
+            marks.append(np.full(len(piece.performance), marked_period(piece.score), np.float32))
         if not codecs:
             raise InputError("split", "holds no performance", "Build a data set of more pieces", "empty_split")
         count, notes = np.array(sizes).T
@@ -154,7 +179,9 @@ class ResidentNotes:
             "first_peer": np.repeat(np.cumsum(count) - count, count),
             "peers": np.repeat(count, count),
         }
+        levels = [own_level(torch.from_numpy(c[m])) for c, m in zip(codecs, matched, strict=True)]
         rows = {"score": scores, "written": written, "codec": codecs, "matched": matched, "perceptual": perceptual}
+        rows |= {"marked": marks, "level": [np.array(levels, np.float32)]}
         return cls(
             **{name: torch.from_numpy(np.concatenate(blocks)) for name, blocks in rows.items()},
             **{name: torch.from_numpy(place.astype(np.int64)) for name, place in places.items()},
@@ -180,20 +207,38 @@ class ResidentNotes:
     def statistics(self, scale: str = "published") -> Statistics:
         """Mean and standard deviation of codec columns and perceptual rows, in float64; constants keep their scale.
 
-        ``robust`` takes the beat period in log2 s and makes expression the unit: the standard deviation within
-        performances, of values moved to the 5 % and 95 % quantiles. Pieces differ in tempo by more than pianists vary
-        it, and a few wrong alignments stretch timing's scale tenfold: both would leave less of what is heard than of
-        the noise that sampling leaves.
+        ``robust`` takes the beat period in log2 of its ratio to the performance's level and makes expression the unit:
+        the standard deviation within performances, of values moved to the 5 % and 95 % quantiles. Pieces differ in
+        tempo by more than pianists vary it, and a few wrong alignments stretch timing's scale tenfold: both would leave
+        less of what is heard than of the noise that sampling leaves, and a tempo that wanders.
         """
-        codec = (_with_log_tempo(self.codec) if scale == "robust" else self.codec).double()
+        robust = scale == "robust"
+        codec = (_relative(self.codec, self._row_levels()) if robust else self.codec).double()
         mean, std = _moments(codec[self.matched])
-        if scale == "robust":
+        if robust:
             mean, std = _moments(_bounded(codec[self.matched]))[0], _moments(_bounded(self._deviations(codec)))[1]
         known = self.perceptual[self.matched & ~self.perceptual.isnan().any(dim=1)].double()
         if self.perceptual.shape[1] and not len(known):
             reason, remedy = "has no perceptual features", "Build it with --perceptual, or train without them"
             raise InputError("data set", reason, remedy, "no_perceptual")
-        return Statistics(mean, std, scale == "robust", *(_moments(known) if known.numel() else ()))
+        return Statistics(mean, std, self._pace() if robust else (), *(_moments(known) if known.numel() else ()))
+
+    def _row_levels(self) -> Tensor:
+        """(K, 1)."""
+        return torch.repeat_interleave(self.level, self.length)[:, None]
+
+    def _pace(self) -> tuple[float, float, float]:
+        """Level of unmarked scores, and the line of the marked ones' over log2 of the marked beat period.
+
+        Each piece counts alike. Where too few are marked for a line, the mark is taken at its word.
+        """
+        level, marked, weight = (each.double().numpy() for each in (self.level, self.marked, 1.0 / self.peers))
+        known = np.isfinite(marked)
+        alike = np.average(level[~known], weights=weight[~known]) if (~known).any() else level.mean()
+        if len(np.unique(marked[known])) < 3:
+            return float(alike), 0.0, 1.0
+        slope, intercept = np.polyfit(marked[known], level[known], 1, w=np.sqrt(weight[known]))
+        return float(alike), float(intercept), float(slope)
 
     def _deviations(self, codec: Tensor) -> Tensor:
         """Matched rows less the mean of their performance."""
@@ -204,7 +249,7 @@ class ResidentNotes:
 
     def normalised(self, statistics: Statistics) -> ResidentNotes:
         """The same notes with z-scored codecs, clipped to ``LIMIT``, and z-scored perceptual rows."""
-        codec = statistics.normalise(self.codec).clamp(-LIMIT, LIMIT)
+        codec = statistics.normalise(self.codec, self._row_levels()).clamp(-LIMIT, LIMIT)
         heard = statistics.normalise_perceptual(self.perceptual) if self.perceptual.shape[1] else self.perceptual
         return replace(self, codec=codec, perceptual=heard)
 

@@ -29,7 +29,7 @@ from dexter_model.diffusion.sampling import OnStep, evaluation_times, sample
 from dexter_model.diffusion.schedule import add_noise
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
-from dexter_model.expression.data import LIMIT
+from dexter_model.expression.data import LIMIT, marked_period, own_level
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Render, Sampling, window_overlap
 from dexter_model.expression.sampling import clean_windows, load_denoiser
@@ -81,7 +81,16 @@ class PieceSampler:
         if not z_M5.isfinite().all():
             reason = "its model gives values that are not numbers"
             raise InputError(self.path, reason, "Train it again, with a smaller learning rate", "checkpoint_unusable")
-        return [self.statistics.restore(z_n5).cpu().numpy() for z_n5 in z_M5.split(notes)]
+        return [self.codec(z_n5, render) for z_n5, render in zip(z_M5.split(notes), renders, strict=True)]
+
+    def codec(self, z_n5: Tensor, render: Render) -> np.ndarray:
+        """z-scores (n, 5) of a render as its codec, at the tempo of what it starts from or that the score asks for."""
+        return self.statistics.restore(z_n5, self._level(render)).cpu().numpy()
+
+    def _level(self, render: Render) -> float:
+        if render.start is not None:
+            return own_level(torch.from_numpy(render.start))
+        return float(self.statistics.expected_level(torch.tensor(marked_period(render.score.notes))))
 
     def _start(self, renders: Sequence[Render], draw: Callable[[int], Tensor]) -> tuple[Tensor, list[int]]:
         """Where sampling starts, and at which times the model is asked: noise, or noised performances.
@@ -90,11 +99,14 @@ class PieceSampler:
         """
         schedule, sampler = self.schedule, self.sampling.sampler
         steps = self.sampling.steps if self.config.denoiser.target != "mean" else 1  # it says the same at all times
-        codecs = [render.start for render in renders if render.start is not None]
-        if not codecs:
+        begun = [
+            self.statistics.normalise(torch.from_numpy(render.start), self._level(render))
+            for render in renders
+            if render.start is not None
+        ]
+        if not begun:
             return draw(0), evaluation_times(schedule, sampler, steps)
-        z_M5 = torch.cat([self.statistics.normalise(torch.from_numpy(codec)) for codec in codecs])
-        z_M5 = z_M5.clamp(-LIMIT, LIMIT).to(self.device)
+        z_M5 = torch.cat(begun).clamp(-LIMIT, LIMIT).to(self.device)
         if self.config.training.train_target == "transfer":
             return z_M5, evaluation_times(schedule, sampler, steps)
         left = schedule.until(int((len(schedule) - 1) * self.sampling.depth))

@@ -51,6 +51,8 @@ class RenderedWindows:
         self.noise_BN5 = drawn if self.windows.partner_BN5 is None else self.windows.partner_BN5
         performance, start = (place.cpu() for place in places)
         self.sizes = self.windows.mask_BN.sum(dim=1).tolist()
+        # At the performers' own tempo, so that the model is judged by what it decides.
+        self.level_B11 = notes.level[performance][:, None, None].to(device)
         first = (notes.score_start[performance] + start).tolist()
         self.scores = [
             _score(notes.written[at : at + size].numpy()) for at, size in zip(first, self.sizes, strict=True)
@@ -88,7 +90,7 @@ class RenderedWindows:
             guidance=1.0,
             sampler="dpm-solver++",
         )
-        return self.statistics.restore(z_BN5).cpu().numpy()
+        return self.statistics.restore(z_BN5, self.level_B11).cpu().numpy()
 
     def _curves(self, codec_BN5: np.ndarray) -> list[Curves]:
         curves = []

@@ -67,13 +67,12 @@ def trajectory(score: Score, checkpoint: str | Path, sampling: Sampling | None =
     sampler = PieceSampler(load_checkpoint(Path(checkpoint)), sampling)
     kept: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    def codec(z_n5: Any) -> np.ndarray:
-        return sampler.statistics.restore(z_n5).cpu().numpy()
+    render = Render(score, score_digest(score), SEED, 0)
 
     def keep(t: int, x_n5: Any, x0_n5: Any) -> None:
-        kept.append((t, codec(x_n5), codec(x0_n5)))
+        kept.append((t, sampler.codec(x_n5, render), sampler.codec(x0_n5, render)))
 
-    (end,) = sampler.run([Render(score, score_digest(score), SEED, 0)], keep)
+    (end,) = sampler.run([render], keep)
     noisy, clean = (np.stack([*(state[which] for state in kept), end]) for which in (1, 2))
     return Trajectory([*(state[0] for state in kept), 0], noisy, clean)
 

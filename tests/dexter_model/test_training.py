@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
-from dexter_model.expression.data import LIMIT, ResidentNotes
+from dexter_model.expression.data import LIMIT, ResidentNotes, marked_period
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.sampling import load_denoiser, sample_windows
 from dexter_model.expression.train_arrays import train_on_arrays
@@ -97,27 +97,37 @@ def test_training_on_what_a_data_set_lacks_is_told(tmp_path: Path) -> None:
     assert caught.value.code == "no_perceptual"
 
 
-def test_robust_scale_is_that_of_expression(notes: ResidentNotes) -> None:
+def test_robust_scale_is_that_of_expression() -> None:
     """Slow and fast pieces, and one wild row in a hundred, leave the scale of what varies within a performance."""
-    codec = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
-    codec[:, 0] = (0.5 * codec[:, 0] - 2).exp2()
-    codec[1000:, 0] *= 16  # the second performance is four octaves slower
-    codec[::100, 2] = 50.0
-    two = {"codec_start": [0, 1000], "length": [1000, 1000], "score_start": [0, 0]}
-    many = replace(
-        notes,
-        codec=codec,
-        matched=torch.ones(2000, dtype=torch.bool),
-        perceptual=torch.zeros(2000, 0),
-        **{name: torch.tensor(places) for name, places in two.items()},
-    )
-    robust = many.statistics("robust")
-    assert robust.log_tempo
+    slow, fast = piece(1000, 1, 0), piece(1000, 1, 1)
+    for one, octaves in ((slow, 2), (fast, -2)):
+        one.matched[:] = True
+        one.performance[..., 0] = np.exp2(0.5 * one.performance[..., 0] + octaves)
+        one.performance[0, ::100, 2] = 50.0
+    notes = ResidentNotes.from_pieces([slow, fast])
+    robust = notes.statistics("robust")
+    assert notes.level.tolist() == pytest.approx([2, -2], abs=0.1)
     assert robust.mean[0] == pytest.approx(0, abs=0.05)
     assert robust.std[0] == pytest.approx(0.5 * 0.88, abs=0.03)  # a normal distribution bounded at 5 % has 0.88 left
-    assert robust.std[2] == pytest.approx(0.95, abs=0.1)
-    assert many.statistics().std[2] > 5.0
-    assert torch.allclose(robust.restore(robust.normalise(codec)), codec, atol=1e-4)
+    assert robust.std[2] == pytest.approx(0.9, abs=0.1)
+    assert notes.statistics().std[2] > 4.0
+    codec, level = notes.codec[1000:], notes.level[1]
+    assert torch.allclose(robust.restore(robust.normalise(codec, level), level), codec, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(notes.normalised(robust).codec[1000:], robust.normalise(codec, level).clamp(-LIMIT, LIMIT))
+
+
+def test_the_tempo_to_play_at_follows_from_the_mark() -> None:
+    """Pianists play marked pieces a fifth of an octave slower here, and unmarked ones at 0.4 s a beat."""
+    pieces = [piece(50, 2, seed) for seed in range(6)]
+    for number, one in enumerate(pieces):
+        one.score["tempo"] = 60 * 2.0 ** (number - 2) if number else 0
+        one.performance[..., 0] = 2.0 ** (2 - number + 0.2) if number else 0.4
+    statistics = ResidentNotes.from_pieces(pieces).statistics("robust")
+    assert statistics.pace == pytest.approx([np.log2(0.4), 0.2, 1.0], abs=1e-4)
+    levels = statistics.expected_level(torch.tensor([torch.nan, marked_period(pieces[3].score)]))
+    assert levels.exp2().tolist() == pytest.approx([0.4, 0.5 * 2**0.2], rel=1e-4)
+    unmarked = ResidentNotes.from_pieces(pieces[:1]).statistics("robust")
+    assert unmarked.pace[1:] == (0.0, 1.0)  # a mark is taken at its word by who has seen none
 
 
 def test_mixup_is_the_mean_of_two_performances_of_a_piece(notes: ResidentNotes) -> None:
