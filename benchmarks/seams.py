@@ -69,7 +69,7 @@ class Seams:
             windows = own if how == PUBLISHED else collage.cut(noise)
             settings = {"schedule": self.schedule, "steps": len(self.times), "guidance": self.guidance}
             z = collage.join(sample_windows(self.model, condition, collage.mask_WN, windows, **settings))
-        codec = self.codec(z, Render(score, score_digest(score)))
+        codec = self.statistics.restore(z).cpu().numpy()
         codec[:, 0] = np.log2(np.clip(codec[:, 0], 60 / 480, 60 / 15))
         return codec
 
