@@ -5,7 +5,7 @@ standard deviation of the training data; ``perceptual.estimate`` then hears the 
 of the training data; intervals are 95 %, bootstrap over pieces. Movement in the asked direction is required of
 articulation and the two rhythm features: performers themselves hardly move the others.
 
-    python benchmarks/steering.py --store STORE --checkpoint DIR [--pieces 24] [--notes 600] [--guidance 1.2]
+    python benchmarks/steering.py --store STORE --checkpoint DIR [--pieces 24] [--notes 600] [--guidance 1.5]
         [--json FILE] [--figure FILE.png]
 """
 

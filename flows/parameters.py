@@ -93,7 +93,7 @@ class RenderParameters(_Parameters):
     paired: bool = Field(False, description="only pieces with two or more human performances")
     pieces: list[str] = Field([], description="only pieces CORPUS/KEY of these shell patterns, such as VIENNA422/*")
     out: Folder = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
-    checkpoint: str | None = Field(None, description="a checkpoint folder; default the model that ships, labelled demo")
+    checkpoint: str | None = Field(None, description="a checkpoint folder; default the model that ships")
     steps: int = Field(Sampling.steps, ge=1, le=1000, description="sampling steps")
     guidance: float = Field(Sampling.guidance, ge=0, description="guidance scale of the condition")
     sampler: Sampler = Field(Sampling.sampler, description="how a step is taken")

@@ -33,7 +33,7 @@ class Sampling:
     """
 
     steps: int = 10  # evaluations of the denoiser
-    guidance: float = 1.2  # weight of classifier-free guidance; 1 is none
+    guidance: float = 1.5  # weight of classifier-free guidance; 1 is none, 1.2 the published
     sampler: Sampler = "dpm-solver++"  # 10 steps say what DDPM says in hundreds, DDIM in 20 not quite
     eta: float = 0.0  # of DDIM: share of DDPM's noise
     depth: float = 0.75  # share of the schedule to which a performance is noised that sampling starts from

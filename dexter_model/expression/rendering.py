@@ -29,8 +29,8 @@ _HIGHEST = np.array([60 / 15, 1.0, 0.5, 4.0, 1.0])
 
 
 def default_checkpoint() -> Path:
-    """The small model that ships with the code, labelled ``demo``."""
-    return Path(__file__).resolve().parents[2] / "models" / "demo"
+    """The model that ships with the code, labelled ``default``."""
+    return Path(__file__).resolve().parents[2] / "models" / "default"
 
 
 def playable(p_codec: np.ndarray, notes: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def render(
 
     Args:
         score: its notes.
-        checkpoint: a checkpoint folder; None is the small model that ships with the code.
+        checkpoint: a checkpoint folder; None is the model that ships with the code.
         sampling: how to sample.
         seed: decides the noise, together with the score and ``sample``.
         sample: which of many performances of this score.

@@ -52,9 +52,11 @@ def render(
     paired: Annotated[
         bool | None, typer.Option("--paired", help="Only pieces with two or more human performances.")
     ] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="A checkpoint folder.", show_default="the demo model")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A checkpoint folder.", show_default="the model that ships")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="10")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="1.2")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.", show_default="1.5")] = None,
     sampler: Annotated[
         str | None, typer.Option(metavar="ddim|ddpm|dpm-solver++", help="Sampler.", show_default="dpm-solver++")
     ] = None,

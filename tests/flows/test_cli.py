@@ -111,7 +111,7 @@ def test_the_model_that_ships_renders_a_score(tmp_path: Path) -> None:
     assert dexter("render", SCORE, "--out", tmp_path, "--steps", 4)[0] == 0
     listing = json.loads((tmp_path / "renders.json").read_text())
     (render,) = listing["renders"]
-    assert listing["checkpoint"]["label"] == "demo"
+    assert listing["checkpoint"]["label"] == "default"
     notes = load_midi(tmp_path / render["midi"]).notes
     assert len(notes) == render["notes"]
     assert 10 < render["duration_sec"] < 120
