@@ -21,7 +21,9 @@ import torch
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.store import open_version
 from dexter_model.expression.condition import condition_rows, score_condition, score_row_count, score_table
+from dexter_model.expression.data import marked_period
 from dexter_model.expression.loss import noise_schedule
+from dexter_model.expression.plan import Sampling
 from dexter_model.expression.sampling import load_denoiser, sample_windows
 from dexter_model.metrics.comparison import correlation
 from dexter_model.metrics.contests import humans_of
@@ -75,10 +77,12 @@ def performed(path: str, windows: list[Excerpt], samples: int, steps: int, guida
                 schedule=schedule,
                 steps=1 if settings.target == "mean" else steps,
                 guidance=guidance,
+                sampler=Sampling().sampler,
             )
             for part in noise.split(BATCH)
         ]
-        codec = statistics.restore(torch.cat(drawn)).numpy()
+        level = statistics.expected_level(torch.tensor(marked_period(excerpt.piece.score)))
+        codec = statistics.restore(torch.cat(drawn), float(level)).numpy()
         codec[..., 0] = np.log2(codec[..., 0])
         codecs.append(codec)
         print(f"\r{path}: {number + 1} of {len(windows)} windows", end="", flush=True)
@@ -113,8 +117,8 @@ def main() -> None:
     parser.add_argument("--mean", required=True)
     parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=Sampling().steps)
+    parser.add_argument("--guidance", type=float, default=Sampling().guidance)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     window = load_checkpoint(options.checkpoint).config["denoiser"]["window"]

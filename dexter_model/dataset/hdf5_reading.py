@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ def read_ids(paths: list[str]) -> np.ndarray | None:
     Raises:
         InputError: ``pickled`` or ``array_unreadable``.
     """
-    if not paths or not all(Path(path).is_file() for path in paths):
+    if not paths or not all(_is_file(path) for path in paths):
         return None
     parts = [_plain(path) for path in paths]
     if any(part.ndim != 1 or part.dtype.kind not in "US" for part in parts):
@@ -130,6 +131,14 @@ def read_pairs(path: str) -> np.ndarray:
     return pairs.astype(np.int64)
 
 
+def _is_file(path: str) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _plain(path: str) -> np.ndarray:
     """An array of a file that is no pickle."""
     try:
@@ -137,7 +146,7 @@ def _plain(path: str) -> np.ndarray:
         if not isinstance(array, np.ndarray) or array.nbytes > MAX_BYTES:
             raise InputError(path, "is no array, or too large", "Give an .npy file", "array_unreadable")
         return np.array(array)
-    except ValueError as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if "pickle" in str(error) or "object" in str(error):
             reason = "is an array of Python objects (a pickle), which can run any program and is not loaded"
             remedy = "Draw pairs with `dexter dataset pairs`, or save it as plain numbers or text"

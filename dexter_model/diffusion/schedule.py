@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LEAST_SIGNAL = 1e-8
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
@@ -35,9 +37,13 @@ class NoiseSchedule:
 
 
 def linear_schedule(steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
-    """Variances rising linearly from ``beta_start`` to ``beta_end`` (Ho et al. 2020, section 4)."""
+    """Variances rising linearly from ``beta_start`` to ``beta_end`` (Ho et al. 2020, section 4).
+
+    ``alpha_bar`` ends at 1e-8 at least: with variances up to 0.2 it would be zero in float32, and what a predicted
+    noise implies without bounds.
+    """
     beta_T = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
-    return NoiseSchedule(beta_T.float(), torch.cumprod(1.0 - beta_T, dim=0).float())
+    return NoiseSchedule(beta_T.float(), torch.cumprod(1.0 - beta_T, dim=0).clamp_min(LEAST_SIGNAL).float())
 
 
 def sampling_times(schedule_steps: int, steps: int) -> list[int]:

@@ -19,7 +19,10 @@ from dexter_model.expression.condition import drop_condition
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import LIMIT, Statistics
 from dexter_model.expression.denoiser import build_denoiser
+from dexter_model.notes import CODEC_COLUMNS, PERCEPTUAL_FEATURES
 from dexter_model.training.checkpoint import Checkpoint, load_weights, unreadable
+
+LARGEST = 1e6  # of a checkpoint's statistics; codecs stay numbers then
 
 
 @torch.inference_mode()
@@ -96,4 +99,17 @@ def load_denoiser(checkpoint: Checkpoint) -> tuple[nn.Module, ExpressionConfig, 
     with torch.device("meta"):
         model = build_denoiser(config.denoiser)
     load_weights(model, checkpoint)
-    return model.eval(), config, Statistics.from_dict(checkpoint.statistics)
+    return model.eval(), config, _statistics(checkpoint, config)
+
+
+def _statistics(checkpoint: Checkpoint, config: ExpressionConfig) -> Statistics:
+    """The statistics of a checkpoint, which must be those of its settings."""
+    columns, features = len(CODEC_COLUMNS), 0 if config.denoiser.perceptual == "none" else len(PERCEPTUAL_FEATURES)
+    wanted = {"mean": columns, "std": columns, "pace": 3 if config.denoiser.codec_scale == "robust" else 0}
+    wanted |= {"perceptual_mean": features, "perceptual_std": features}
+    given = {"pace": [], "perceptual_mean": [], "perceptual_std": []} | checkpoint.statistics
+    for name, values in given.items():
+        sized = isinstance(values, list) and len(values) == wanted.get(name)
+        if not sized or not all(abs(value) < LARGEST for value in values):
+            raise unreadable(checkpoint.path, f"has statistics that do not fit its settings ({name})")
+    return Statistics.from_dict(given)

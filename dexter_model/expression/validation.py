@@ -8,6 +8,7 @@ written where symusic is, neither of which a bare training machine has to have.
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import nn
 from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.codec.tempo import onset_groups
 from dexter_model.expression.config import ExpressionConfig
-from dexter_model.expression.data import WRITTEN, ResidentNotes, Statistics
+from dexter_model.expression.data import WRITTEN, ResidentNotes, Statistics, Windows
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.rendering import perform
 from dexter_model.expression.sampling import sample_windows
@@ -46,7 +47,7 @@ class RenderedWindows:
         if config.training.train_target == "transfer":
             self.windows = normal.cut_pairs(*places, window, generator)
         else:
-            self.windows = normal.cut(*places, window)
+            self.windows = _of_bare_scores(normal.cut(*places, window), normal.score.shape[1])
         drawn = torch.randn(self.windows.x0_BN5.shape, generator=generator, device=device)
         self.noise_BN5 = drawn if self.windows.partner_BN5 is None else self.windows.partner_BN5
         performance, start = (place.cpu() for place in places)
@@ -116,6 +117,13 @@ class RenderedWindows:
     def _shown(self) -> list[int]:
         """Windows spread evenly over all."""
         return sorted({len(self.scores) * k // SHOWN for k in range(SHOWN)})
+
+
+def _of_bare_scores(windows: Windows, score_rows: int) -> Windows:
+    """The windows as most are rendered: nothing is known of how the performance is to sound."""
+    condition_BNR = windows.condition_BNR.clone()
+    condition_BNR[..., score_rows:] = math.nan
+    return windows._replace(condition_BNR=condition_BNR)
 
 
 def curves_image(pairs: list[tuple[Curves, Curves]]) -> np.ndarray:

@@ -23,6 +23,9 @@ from dexter_model.expression.renders import FORMAT, JOURNAL, LISTING
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import Alignment, Performance, Score
 
+# What an evaluation repeats of how a folder's renders were made.
+MADE_BY = ("checkpoint", "steps", "guidance", "sampler", "eta", "depth", "controls", "seed")
+
 if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
     from dexter_model.reading.sandbox import Sandbox
@@ -86,7 +89,7 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
         reason = f"not a folder of renders ({type(error).__name__}: {error})"
         remedy = "Give a folder that `dexter render` wrote, or one of MIDI files CORPUS/PIECE KEY.mid"
         raise InputError(listing, reason, remedy, "renders_unreadable") from error
-    about = {key: content.get(key) for key in ("checkpoint", "steps", "guidance", "seed")}
+    about = {key: content.get(key) for key in MADE_BY}
     return RenderFolder(system, folder, sha256_bytes(data), about, renders)
 
 

@@ -128,7 +128,7 @@ def fit(
     while run.step < config.steps:
         _take_step(run, network, batch_loss, config, rank)
         late = seconds is not None and time.monotonic() - began > seconds
-        last = late or run.step == config.steps
+        last = run.step == config.steps
         validating = last or run.step % config.validate_every == 0
         if validating or run.step % config.log_every == 0:
             evaluation = _record(run, validation if validating and log is not None else None, out)
@@ -138,11 +138,11 @@ def fit(
                 if run.is_best():
                     publish_best(run, config, out, meta)
                 hooks.logged(progress)
-        if last or run.step % config.checkpoint_every == 0:
+        if last or late or run.step % config.checkpoint_every == 0:
             _average_over_ranks(run.loss_sum)
             folder = publish(run, config, out / "checkpoints", meta) if rank == 0 else None
             hooks.checkpointed(folder, progress)
-        if last:
+        if late:  # without a row of the history or a validation, which the undisturbed run would not have
             break
     if log is not None:
         log.close()
