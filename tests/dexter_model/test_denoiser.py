@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dexter_model.diffusion.schedule import noise_from_x0, v_from
+from dexter_model.diffusion.sampling import evaluation_times
+from dexter_model.diffusion.schedule import NoiseSchedule, noise_from_x0, v_from
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import PERCEPTUAL_NULL, SCORE_NULL, drop_condition, score_condition, score_table
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
@@ -191,6 +192,22 @@ def test_loss_of_the_true_noise_or_velocity_is_nothing(windows: Windows, target:
         return v_from(windows.x0_BN5, noise, alpha_bar) if target == "v" else noise
 
     assert float(diffusion_loss(oracle, windows, schedule, config, generator)) == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("target", ["epsilon", "x_0", "ex_0", "v"])
+@pytest.mark.parametrize("steps", [1000, 1500])
+def test_the_noisier_published_schedule_has_a_finite_loss_and_is_sampled_from_its_end(
+    windows: Windows, target: str, steps: int
+) -> None:
+    """Variances up to 0.2, as some published runs have them, leave no signal that float32 could hold."""
+    config = ExpressionConfig(replace(SMALL, target=target), DiffusionConfig(steps, 1e-4, 0.2))  # type: ignore[arg-type]
+    schedule, generator = noise_schedule(config.diffusion), torch.Generator().manual_seed(0)
+    last = NoiseSchedule(schedule.beta_T[-1:], schedule.alpha_bar_T[-1:])  # all windows at the noisy end
+    for part in (schedule, last):
+        assert bool(diffusion_loss(lively(), windows, part, config, generator).isfinite())
+    for sampler in ("ddim", "dpm-solver++"):
+        first = evaluation_times(schedule, sampler, 10)[0]
+        assert schedule.alpha_bar_T[first] == schedule.alpha_bar_T[-1]  # pure noise, as at T - 1
 
 
 def test_transfer_starts_at_the_partner_instead_of_noise(windows: Windows) -> None:

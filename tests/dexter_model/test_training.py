@@ -250,6 +250,16 @@ def test_an_interrupted_run_equals_an_undisturbed_one(notes: ResidentNotes, tmp_
     assert resumed.step == 12
 
 
+def test_a_run_stopped_by_the_clock_leaves_no_trace(notes: ResidentNotes, tmp_path: Path) -> None:
+    """Not a row more in the history, wherever the time limit falls."""
+    whole = train(notes, tmp_path / "whole")
+    first = train(notes, tmp_path / "cut", seconds=0.0)
+    assert first.step == 1
+    resumed = train(notes, tmp_path / "cut")
+    assert resumed.history == whole.history
+    assert resumed.digest == whole.digest
+
+
 def test_a_checkpoint_between_rows_of_the_history_is_exact_too(notes: ResidentNotes, tmp_path: Path) -> None:
     whole = train(notes, tmp_path / "whole")
     short = replace(CONFIG, training=replace(CONFIG.training, steps=8))
