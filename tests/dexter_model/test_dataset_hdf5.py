@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from made_up_renders import made_up_piece, publish, refused
+from object_arrays import write_object_array
 
 from dexter_model.codec.performance_codec import decode
 from dexter_model.dataset.hdf5 import Exported, export_hdf5, remapped
@@ -141,9 +142,9 @@ def test_pairs_are_numbers_that_point_at_windows(
 
 
 def test_pickled_pairs_are_refused_with_a_remedy(version: DatasetVersion, tmp_path: Path, sandbox: Sandbox) -> None:
-    objects = np.array([[("ASAP_1", 3), ("ASAP_2", 3)]], dtype=object)
-    for name, array in {"objects": objects, "floats": np.zeros((3, 4)), "other": np.full((2, 4), 10_000)}.items():
-        np.save(tmp_path / f"{name}.npy", array, allow_pickle=True)
+    write_object_array(tmp_path / "objects.npy")
+    for name, array in {"floats": np.zeros((3, 4)), "other": np.full((2, 4), 10_000)}.items():
+        np.save(tmp_path / f"{name}.npy", array)
     (tmp_path / "text.npy").write_text("no array")
     with pytest.raises(InputError, match="dexter dataset pairs") as told:
         import_pairs(tmp_path / "objects.npy", version, WINDOW, sandbox)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from made_up_renders import made_up_piece, publish
+from object_arrays import write_object_array
 from typer.testing import CliRunner
 
 from dexter_model.errors import InputError
@@ -56,7 +56,7 @@ def test_the_originals_files_there_and_back(store: Path, tmp_path: Path) -> None
     facts = [json.loads(dexter("dataset", "info", url, "--json")) for url in (store, back)]
     assert facts[0]["performances"] == facts[1]["performances"]
     assert facts[1]["encoder"]["name"] == "import-hdf5"
-    np.save(out / "theirs.npy", np.array([("a", 1)], object), allow_pickle=True)
+    write_object_array(out / "theirs.npy")
     with pytest.raises(InputError, match="pickle"):
         dexter("dataset", "import-hdf5", out / names[0], back, "--pairs", out / "theirs.npy")
     with pytest.raises(InputError, match="OLD=NEW"):
