@@ -106,7 +106,8 @@ def test_network_errors_are_one_clear_error(tmp_path: Path, server: str) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_downloaded(tmp_path: Path) -> None:
+def test_what_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEXTER_DATASETS_ROOT", raising=False)
     assert (download("MUSIC21", CorpusRoots()) / "bach").is_dir()
     assert download("DEMO", CorpusRoots()).is_dir()
     for corpus in ("FOLDER", "NOPE"):
