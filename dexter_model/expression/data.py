@@ -25,8 +25,10 @@ from dexter_model.expression.condition import PERCEPTUAL_LIMIT, score_condition,
 from dexter_model.expression.config import DenoiserConfig
 
 # Codecs are clipped to this many standard deviations, in training and at every step of sampling. Trills and wrong
-# alignments reach 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error.
+# alignments reach 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error. On the robust scale,
+# whose unit is smaller, targets end at half of it: of timing, 0.13 s off the chord, where arpeggios do.
 LIMIT = 8.0
+ROBUST_LIMIT = 4.0
 OUTLIERS = 0.05  # share at either end of a column that the robust scale takes as the value that bounds it
 WRITTEN = ("onset_beat", "duration_beat", "pitch")
 _SHORTEST = 0.01  # s a beat; below it a logarithm says nothing
@@ -248,8 +250,9 @@ class ResidentNotes:
         return codec[self.matched] - (sums_P5 / count_P[:, None])[performance_K]
 
     def normalised(self, statistics: Statistics) -> ResidentNotes:
-        """The same notes with z-scored codecs, clipped to ``LIMIT``, and z-scored perceptual rows."""
-        codec = statistics.normalise(self.codec, self._row_levels()).clamp(-LIMIT, LIMIT)
+        """The same notes with z-scored codecs, clipped to the limit of their scale, and z-scored perceptual rows."""
+        limit = ROBUST_LIMIT if statistics.pace else LIMIT
+        codec = statistics.normalise(self.codec, self._row_levels()).clamp(-limit, limit)
         heard = statistics.normalise_perceptual(self.perceptual) if self.perceptual.shape[1] else self.perceptual
         return replace(self, codec=codec, perceptual=heard)
 
