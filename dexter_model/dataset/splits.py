@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 Split = Literal["train", "validation", "test"]
-# Shares of the hash's range: 0.18 holds 15 % of the works of Vienna 4x22 and (n)ASAP, which are not spread quite evenly.
+# Shares of the hash's range: below 0.18 lie 15 % of the works of Vienna 4x22 and (n)ASAP.
 TEST_SHARE = 0.18
 VALIDATION_SHARE = 0.05
 TEST_WORKS = frozenset({"chopin/op-38", "schubert/d-783/15"})  # both have 22 aligned performances to compare with
@@ -23,8 +23,8 @@ def split_of_works(works: Iterable[str]) -> dict[str, Split]:
         works: work ids, repetitions allowed.
 
     Returns:
-        A split a work: test or validation where its hash says so, whichever works there are besides, and ``TEST_WORKS`` test;
-        among two works or more at least one is test and one is train. A single work is train.
+        A split a work: what its hash says, whichever works there are besides, and test for ``TEST_WORKS``; among two
+        works or more at least one is test and one is train. A single work is train.
     """
     ranked = sorted(set(works), key=_position)
     splits: dict[str, Split] = {work: _split(work) for work in ranked}
