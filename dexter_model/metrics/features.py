@@ -79,13 +79,24 @@ def _reached(inside: np.ndarray, onset_beat: np.ndarray) -> np.ndarray:
 
 
 def times(codec: np.ndarray, written: Written) -> Times:
-    """Decode onsets and offsets of performances (..., N, 5); offsets are NaN where articulation is not known."""
-    everywhere = np.ones(codec.shape[:-1], bool)
-    period = mean_per_onset(codec[..., 0], everywhere, written.starts)
+    """Decode onsets and offsets of performances (..., N, 5); NaN at missing rows, offsets also without articulation.
+
+    Time goes on at an onset without any row as it went before, as in the codec of a score that lacks it.
+    """
+    known = np.isfinite(codec[..., 0])
+    period = _carried_on(mean_per_onset(codec[..., 0], known, written.starts))
     elapsed = np.cumsum(period[..., :-1] * np.diff(written.onset_beat), axis=-1)
     onset = np.concatenate([np.zeros((*period.shape[:-1], 1)), elapsed], axis=-1)[..., written.group] - codec[..., 2]
     duration = np.exp2(codec[..., 3]) * written.duration_beat * period[..., written.group]
     return Times(onset, onset + np.maximum(duration, MIN_DURATION))
+
+
+def _carried_on(values: np.ndarray) -> np.ndarray:
+    """Values (..., U) with those that are missing replaced by the last known one before, the first one at the start."""
+    known = np.isfinite(values)
+    last = np.maximum.accumulate(np.where(known, np.arange(values.shape[-1]), -1), axis=-1)
+    first = known.argmax(axis=-1)[..., None]
+    return np.take_along_axis(values, np.where(last < 0, first, last), axis=-1)
 
 
 def inter_onset(onset_sec: np.ndarray, counts: np.ndarray, written: Written) -> tuple[np.ndarray, np.ndarray]:

@@ -277,6 +277,34 @@ def test_times_and_intervals_by_hand() -> None:
     assert beats[0] == pytest.approx([2, NAN, 1, NAN], nan_ok=True)
 
 
+@pytest.mark.parametrize("missing", [0, 2, 3, 4])
+def test_a_missing_row_is_the_only_one_missing(missing: int) -> None:
+    """A render of a score that lacks a note (alone, or of a chord): all other notes keep their times."""
+    score = written(a_score())
+    codec = np.full((5, 5), 0.5)
+    codec[:, 2] = [0, 0.1, -0.1, 0, 0]
+    lacking = codec.copy()
+    lacking[missing] = NAN
+    whole, found = times(codec, score), times(np.stack([codec, lacking]), score)
+    there = np.arange(5) != missing
+    for name in ("onset", "offset"):
+        np.testing.assert_array_equal(getattr(found, name)[0], getattr(whole, name))
+        np.testing.assert_array_equal(getattr(found, name)[1, there], getattr(whole, name)[there])
+        assert np.isnan(getattr(found, name)[1, missing])
+    features = performance_features(lacking, times(lacking, score), there, score)
+    assert np.isfinite(features["log_ioi"]).sum() == len(np.unique(score.group[there])) - 1
+
+
+def test_time_goes_on_at_a_missing_onset_as_before_it() -> None:
+    score, codec = written(a_score()), np.zeros((5, 5))
+    codec[:, 0] = [0.5, 1.0, 1.0, NAN, 0.25]
+    assert times(codec, score).onset[[0, 1, 2, 4]] == pytest.approx([0, 0.5, 0.5, 2.5])
+    codec[:, 0] = [NAN, 1.0, 1.0, 0.5, 0.25]
+    assert times(codec, score).onset[1:] == pytest.approx([1, 1, 2, 2.5])
+    codec[:] = NAN
+    assert np.isnan(times(codec, score).onset).all()
+
+
 def test_log_ioi_leaves_out_what_is_written_closer_than_a_sixteenth_beat() -> None:
     notes = a_score()
     notes["onset_beat"][3:] = [1.05, 2.05]  # a slip of a twentieth beat between the second and the third onset
