@@ -48,6 +48,7 @@ def _correlation(feature: str, of: str) -> MainFigure:
 MAIN_FIGURES = (
     _correlation("velocity", "Velocity"),
     _correlation("log_beat_period", "Tempo"),
+    _correlation("log_ioi", "Log IOI"),
     _correlation("timing", "Timing"),
     _correlation("articulation", "Articulation"),
     _correlation("articulation_keydown", "Key-down articulation"),

@@ -6,6 +6,9 @@ the human performances that both runs know are counted, so that a corpus that gr
 regressed when it is worse by more than its tolerance *and* the 95 % interval of the difference leaves out 0: the first
 keeps out what nobody would mind, the second what a few pieces could show by chance. Some ten figures a system are
 looked at, so an interval alone would raise a false alarm now and then.
+
+A piece that the earlier run compared and this one cannot is a regression too, whatever its figures were: the hardest
+pieces would else be best lost. What neither run could compare is not lost.
 """
 
 from __future__ import annotations
@@ -36,17 +39,15 @@ def regression(
         seed: of the bootstrap.
 
     Returns:
-        JSON values: ``passed``; ``comparisons``, a row a system and figure, what is worst first, each with its pieces,
-        the worst first; ``lost``, pieces a system no longer has.
+        JSON values: ``passed``, nothing regressed and nothing is lost; ``comparisons``, a row a system and figure, what
+        is worst first, each with its pieces, the worst first; ``lost``, pieces a system no longer has.
     """
     now, before = compared_pieces(now), compared_pieces(before)
     found = [_comparison(now, before, pair, figure, tolerance, seed) for pair in pairs for figure in MAIN_FIGURES]
     comparisons = sorted(filter(None, found), key=_urgency)
-    return {
-        "passed": all(row["verdict"] != REGRESSION for row in comparisons),
-        "comparisons": comparisons,
-        "lost": [row for pair in pairs for row in _lost(now, before, pair)],
-    }
+    lost = [row for pair in pairs for row in _lost(now, before, pair)]
+    passed = not lost and all(row["verdict"] != REGRESSION for row in comparisons)
+    return {"passed": passed, "comparisons": comparisons, "lost": lost}
 
 
 def _comparison(
@@ -115,13 +116,28 @@ def headline(verdict: Mapping[str, Any]) -> str:
     worse = sum(row["verdict"] == REGRESSION for row in rows)
     compared = f"{len(rows)} figures on {max(len(row['pieces']) for row in rows)} pieces"
     if worse:
-        return f"Worse than baseline {name} beyond tolerance: {worse} of {compared}."
+        also = " Pieces are lost." if verdict["lost"] else ""
+        return f"Worse than baseline {name} beyond tolerance: {worse} of {compared}.{also}"
+    if verdict["lost"]:
+        return f"Pieces of baseline {name} are lost; no other regression: {compared}."
     return f"No regression against baseline {name}: {compared}."
 
 
 def told(verdict: Mapping[str, Any], most: int = 3) -> list[str]:
-    """What got worse beyond tolerance, by how much and where: a line a figure, the worst first."""
-    return [_line(row, most) for row in verdict["comparisons"] if row["verdict"] == REGRESSION]
+    """What is lost and what got worse beyond tolerance, by how much and where: a line each, the worst first."""
+    return [*lost_lines(verdict), *(_line(row, most) for row in verdict["comparisons"] if row["verdict"] == REGRESSION)]
+
+
+def lost_lines(verdict: Mapping[str, Any], most: int = 5) -> list[str]:
+    """Which pieces this run lost: a line a system."""
+    lines = []
+    for system in dict.fromkeys(row["system"] for row in verdict["lost"]):
+        names = [f"{row['corpus']}/{row['piece']}" for row in verdict["lost"] if row["system"] == system]
+        kept = max((len(row["pieces"]) for row in verdict["comparisons"] if row["system"] == system), default=0)
+        more = f" and {len(names) - most} more" if len(names) > most else ""
+        share = f"{len(names)} of {len(names) + kept} pieces"
+        lines.append(f"{share} of the baseline have no figures of {system} now: {', '.join(names[:most])}{more}")
+    return lines
 
 
 def _line(row: dict[str, Any], most: int) -> str:

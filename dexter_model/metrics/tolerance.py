@@ -18,7 +18,7 @@ class Tolerance:
     The defaults are a judgement of what a listener would not mind, not a measurement.
 
     Args:
-        correlation: of Pearson correlations.
+        correlation: of Pearson correlations: velocity, tempo, log inter-onset interval, timing, articulation, pedal.
         velocity_error: of the mean absolute error of velocity, in MIDI velocities.
         spread: of the distance between a spread and the human's, which is 1.
     """

@@ -8,9 +8,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from dexter_model.metrics.regression import BETTER, REGRESSION, WORSE, headline
+from dexter_model.metrics.regression import BETTER, REGRESSION, WORSE, headline, lost_lines
 from dexter_model.report.figures import STYLE, data_uri
-from dexter_model.report.html import count, number
+from dexter_model.report.html import number
 
 COLOURS = {REGRESSION: "#b91c1c", WORSE: "#c2780c", BETTER: "#15803d"}
 UNCLEAR_COLOUR = "#6b7280"
@@ -22,24 +22,19 @@ Row = dict[str, Any]
 def verdict_section(verdict: Mapping[str, Any]) -> Row:
     """The verdict as plain values for the page."""
     baseline = verdict["baseline"]
-    notes = [_lost(verdict["lost"])] if verdict["lost"] else []
+    notes = []
     if not baseline["same_data_set"]:
         known = (baseline.get("data_set") or {}).get("version", "unknown")
         notes.append(f"The baseline was measured on data set version {known}: only performances in both are compared.")
     return {
         "passed": verdict["passed"],
         "headline": headline(verdict),
+        "lost": lost_lines(verdict),
         "notes": notes,
         "chart": _chart(verdict["comparisons"]),
         "several": len({row["system"] for row in verdict["comparisons"]}) > 1,
         "rows": [_row(row) for row in verdict["comparisons"]],
     }
-
-
-def _lost(lost: Sequence[Mapping[str, str]]) -> str:
-    names = [f"{row['corpus']}/{row['piece']}" for row in lost]
-    more = f" and {count(len(names) - 5, 'more')}" if len(names) > 5 else ""
-    return f"The baseline had {count(len(names), 'piece')} that this run has not: {', '.join(names[:5])}{more}."
 
 
 def _row(row: Mapping[str, Any]) -> Row:

@@ -150,8 +150,8 @@ def evaluate(
     measures.parquet and evaluation.json. Renders that cannot be compared are told and the exit code is 4.
 
     With --baseline the main figures are compared with a stored run's by paired bootstrap over pieces, and report.html
-    is written too: what is worse by more than its tolerance, with a 95 % interval that leaves out 0, ends with exit
-    code 3. Tolerances: -s tolerance.correlation=0.05 (velocity_error, spread).
+    is written too: what is worse by more than its tolerance, with a 95 % interval that leaves out 0, and pieces that
+    are lost, end with exit code 3. Tolerances: -s tolerance.correlation=0.05 (velocity_error, spread).
     """
     from flows.configuration import load, named
     from flows.parameters import EvaluateParameters

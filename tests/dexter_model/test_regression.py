@@ -93,7 +93,33 @@ def test_only_what_both_know_is_compared() -> None:
     velocity = next(c for c in found["comparisons"] if c["figure"] == "velocity_correlation")
     assert velocity["change"] == pytest.approx(0)
     assert len(velocity["pieces"]) == 11
+
+
+def test_a_lost_piece_is_a_regression() -> None:
+    def without(*pieces: str) -> pl.DataFrame:
+        return run(0.45).filter(~pl.col("piece").is_in(pieces))
+
+    found = regression(without("p03"), run(0.45), [("ours", "ours")], DEFAULT, seed=1)
+    found["baseline"] = {"name": "last week"}
+    assert not found["passed"]
     assert found["lost"] == [{"system": "ours", "corpus": "C", "piece": "p03"}]
+    assert told(found) == ["1 of 12 pieces of the baseline have no figures of ours now: C/p03"]
+    assert headline(found) == "Pieces of baseline last week are lost; no other regression: 3 figures on 11 pieces."
+    many = regression(without(*PIECES[:7]), run(0.6), [("ours", "ours")], DEFAULT, seed=1)
+    many["baseline"] = {"name": "last week"}
+    assert told(many)[0].endswith("C/p03, C/p04 and 2 more")
+    assert headline(many).endswith("1 of 3 figures on 5 pieces. Pieces are lost.")
+    both = regression(without("p03"), without("p03"), [("ours", "ours")], DEFAULT, seed=1)
+    assert (both["passed"], both["lost"]) == (True, [])
+    gained = regression(run(0.45), without("p03"), [("ours", "ours")], DEFAULT, seed=1)
+    assert (gained["passed"], gained["lost"]) == (True, [])
+
+
+def test_inter_onset_intervals_are_watched() -> None:
+    before = measures_frame([row(p, "log_ioi", "correlation", 0.3) for p in PIECES])
+    now = before.with_columns(pl.col("value") - 0.05)
+    assert verdicts(now, before) == {"log_ioi_correlation": REGRESSION}
+    assert verdicts(now, before, Tolerance(correlation=0.06)) == {"log_ioi_correlation": WORSE}
 
 
 def test_one_piece_proves_nothing() -> None:

@@ -79,6 +79,21 @@ def test_a_worse_run_exits_with_3_after_everything_is_written(
     assert str(lab) not in (lab / "worse" / "evaluation.json").read_text()
 
 
+def test_a_run_that_lost_a_piece_exits_with_3(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_renders(tmp_path / "few" / "renders", PIECES)
+    (tmp_path / "few" / "renders" / "c_0.npz").write_bytes(b"")
+    store = ["--store", str(lab / "store")]
+    command = ["evaluate", *store, "--renders", str(tmp_path / "few" / "renders"), "--out"]
+    assert exit_code(monkeypatch, [*command, str(tmp_path / "e"), "--baseline", str(lab / "before")]) == 3
+    assert "1 of 4 pieces of the baseline have no figures of renders now: MADE_UP/c" in capsys.readouterr().err
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert page.index("MADE_UP/c.</li>") < page.index("<h2>")  # it heads the page
+    # Refused in both runs, it is not lost: 4 tells that something was refused.
+    assert exit_code(monkeypatch, [*command, str(tmp_path / "e2"), "--baseline", str(tmp_path / "e")]) == 4
+
+
 def test_the_main_job_reports_before_it_fails(lab: Path) -> None:
     where = {"store": str(lab / "store"), "renders": [str(lab / "bad" / "renders")], "out": str(lab / "job")}
     result, error = _evaluated(EvaluateParameters.model_validate({**where, "baseline": str(lab / "before")}))
