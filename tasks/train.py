@@ -22,7 +22,8 @@ from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import write_atomically
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
-from dexter_model.training.checkpoint import latest_checkpoint, load_checkpoint, refuse_other_run
+from dexter_model.expression.resuming import steps_taken
+from dexter_model.training.checkpoint import load_checkpoint
 from tasks.cluster import ray_session
 from tasks.orchestration import task
 from tasks.progress import bar
@@ -79,7 +80,7 @@ def train(
     url = absolute_url(dataset_url)
     opened = open_version(url, version)
     dataset = {"version": opened.id, "digest": opened.digest}
-    if not _finished(out, config, dataset, label):
+    if steps_taken(out, config, dataset, label) < config.training.steps:
         settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": str(out), "label": label}
         _train_by_ray(settings, workers)
     return _result(out, time.monotonic() - began)
@@ -183,17 +184,6 @@ def train_worker(settings: dict[str, Any]) -> InputError | None:
     except InputError as error:
         return error
     return None
-
-
-def _finished(out: Path, config: ExpressionConfig, dataset: dict[str, str], label: str) -> bool:
-    """Whether ``out`` holds all the steps that are asked for; refuses a folder with another training."""
-    latest = latest_checkpoint(out / "checkpoints")
-    if latest is None:
-        return False
-    checkpoint = load_checkpoint(latest)
-    meta = {"config": config.to_dict(), "dataset": dataset, "label": label}
-    refuse_other_run(checkpoint, meta, config.training.steps)
-    return int(checkpoint.meta["step"]) == config.training.steps
 
 
 def _result(out: Path, seconds: float) -> TrainResult:

@@ -24,6 +24,7 @@ from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import ResidentNotes, Statistics
 from dexter_model.expression.denoiser import build_denoiser
 from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
+from dexter_model.expression.resuming import steps_taken
 from dexter_model.expression.validation import RenderedWindows
 from dexter_model.training.loop import FitResult, Hooks, Progress, Validation, fit
 
@@ -56,7 +57,12 @@ def train_on_arrays(
         workers: workers that share a batch.
         hooks: what the host wants to be called for.
         seconds: time limit.
+
+    Raises:
+        InputError: ``out`` holds another training (``resume_mismatch``), the data lack what the model is to see
+            (``no_perceptual``, ``no_pairs``), or ``fit``'s.
     """
+    steps_taken(out, config, dataset, label)  # or a refusal
     statistics = training.statistics(config.denoiser.codec_scale)
     schedule = noise_schedule(config.diffusion).to(device)
     notes = training.normalised(statistics).to(device)

@@ -139,28 +139,6 @@ def load_training_state(folder: Path) -> dict[str, np.ndarray]:
         raise unreadable(folder, f"holds no {TRAINING_STATE} to resume from") from None
 
 
-def refuse_other_run(checkpoint: Checkpoint, meta: Mapping[str, Any], steps: int) -> None:
-    """Make sure that a run may go on from a checkpoint.
-
-    Args:
-        checkpoint: where it would start.
-        meta: config, dataset and label of the run.
-        steps: where the run is to end.
-
-    Raises:
-        InputError: it was trained with other settings or data, under another label, or for longer
-            (``resume_mismatch``).
-    """
-    run = checkpoint.path.parent.parent  # DIR/checkpoints/step_...: what a person would remove
-    for name in ("config", "dataset", "label"):
-        if _without_lengths(checkpoint.meta.get(name)) != _without_lengths(meta.get(name)):
-            reason, remedy = f"was trained with another {name}", "Choose another output folder, or remove this one"
-            raise InputError(run, reason, remedy, "resume_mismatch")
-    if checkpoint.meta["step"] > steps:
-        reason = f"has {checkpoint.meta['step']} steps, more than the {steps} asked for"
-        raise InputError(run, reason, "Choose another output folder, or more steps", "resume_mismatch")
-
-
 def export_checkpoint(source: str | Path, target: Path, label: str) -> str:
     """Write a checkpoint to ship: half-precision weights, no training state; returns its digest."""
     checkpoint = load_checkpoint(source)
@@ -239,11 +217,3 @@ def _digest(weights: bytes, meta: Mapping[str, Any]) -> str:
 def unreadable(path: Path, reason: str) -> InputError:
     """The error of a checkpoint that cannot be used."""
     return InputError(path, reason, "Train again or fetch the checkpoint anew", "checkpoint_unreadable")
-
-
-def _without_lengths(settings: Any) -> Any:
-    """Settings without those of how long and how often, which may change between the runs of one training."""
-    if not isinstance(settings, Mapping) or "training" not in settings:
-        return settings
-    free = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "wandb"}
-    return {**settings, "training": {key: value for key, value in settings["training"].items() if key not in free}}

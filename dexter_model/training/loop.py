@@ -107,6 +107,7 @@ def fit(
         batch_loss: draws a batch with the generator and returns the loss of ``predict`` on it.
         config: the loop's settings.
         out: gets ``checkpoints/step_.../``, ``best/``, ``validation/`` and ``tensorboard/``; shared by all ranks.
+            Checkpoints in it are taken for this run's own: the caller makes sure of that.
         meta: for checkpoint.json: label, config, statistics, dataset.
         validation: see ``Validation``; without it no checkpoint is the best.
         hooks: see ``Hooks``.
@@ -114,12 +115,11 @@ def fit(
         seconds: stop early, with a checkpoint, after this long (one process only).
 
     Raises:
-        InputError: the checkpoint in ``out`` was made with other settings or data (``resume_mismatch``), or the loss is
-            no longer a number (``training_diverged``).
+        InputError: the loss is no longer a number (``training_diverged``), or a checkpoint cannot be read.
     """
     hooks, began = hooks or Hooks(), time.monotonic()
     torch.set_num_threads(config.threads)
-    run = begin_run(model, config, out / "checkpoints", meta)
+    run = begin_run(model, config, out / "checkpoints")
     network: Any = hooks.wrap(model)
     network = torch.compile(network) if config.compile else network  # the weights keep their names in ``model``
     first_step = run.step

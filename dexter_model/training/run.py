@@ -19,7 +19,6 @@ from dexter_model.training.checkpoint import (
     load_checkpoint,
     load_training_state,
     prune_checkpoints,
-    refuse_other_run,
     step_folder,
     write_checkpoint,
 )
@@ -54,18 +53,18 @@ class Run:
         return self.history[-1][3] is not None and min(criteria[:-1], default=np.inf) > criteria[-1]
 
 
-def begin_run(model: nn.Module, config: LoopConfig, checkpoints: Path, meta: Mapping[str, Any]) -> Run:
+def begin_run(model: nn.Module, config: LoopConfig, checkpoints: Path) -> Run:
     """A run of ``model`` from its beginning, or from the newest of its ``checkpoints``.
 
     Raises:
-        InputError: the checkpoint is another run's (``resume_mismatch``) or cannot be read.
+        InputError: the checkpoint cannot be read.
     """
     device = next(model.parameters()).device
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     run = Run(model, optimiser, copy_weights(model), torch.zeros((), device=device))
     latest = latest_checkpoint(checkpoints)
     if latest is not None:
-        _restore(run, latest, meta, config.steps)
+        _restore(run, latest)
     return run
 
 
@@ -97,9 +96,8 @@ def diverged(reason: str) -> InputError:
     return InputError("training.learning_rate", reason, "Lower it, or the gradient clip", "training_diverged")
 
 
-def _restore(run: Run, folder: Path, meta: Mapping[str, Any], steps: int) -> None:
+def _restore(run: Run, folder: Path) -> None:
     checkpoint = load_checkpoint(folder)
-    refuse_other_run(checkpoint, meta, steps)
     state = {name: torch.from_numpy(value) for name, value in load_training_state(folder).items()}
     run.model.load_state_dict({name[6:]: value for name, value in state.items() if name.startswith("model/")})
     for name, weights in checkpoint.state.items():

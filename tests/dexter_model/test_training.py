@@ -289,10 +289,32 @@ def test_another_configuration_or_data_set_does_not_go_on(notes: ResidentNotes, 
     train(notes, tmp_path)
     longer = replace(CONFIG, training=replace(CONFIG.training, steps=13))
     assert train(notes, tmp_path, longer).step == 13
-    with pytest.raises(InputError, match="another config"):
+    with pytest.raises(InputError, match=r"another training\.learning_rate \(0\.001, not 1\.0\)\. "):
         train(notes, tmp_path, replace(CONFIG, training=replace(CONFIG.training, learning_rate=1.0)))
-    with pytest.raises(InputError, match="another dataset"):
+    with pytest.raises(InputError, match=r"another dataset\.version \(v1, not v2\), dataset\.digest \(d1, not None\)"):
         train_on_arrays(notes, notes, CONFIG, tmp_path, dataset={"version": "v2"})
+
+
+def test_settings_that_came_later_stand_in_nobodys_way_unless_they_are_used(
+    notes: ResidentNotes, tmp_path: Path
+) -> None:
+    whole = train(notes, tmp_path / "whole")
+    begun = train(notes, tmp_path / "cut", replace(CONFIG, training=replace(CONFIG.training, steps=4)))
+    description = begun.checkpoint / "checkpoint.json"
+    meta = json.loads(description.read_text())
+    del meta["config"]["denoiser"]["dilation_cycle"], meta["config"]["training"]["mixup"]
+    description.write_text(json.dumps(meta))
+    for part, name, value in (("denoiser", "dilation_cycle", 6), ("training", "mixup", 0.1)):
+        used = replace(CONFIG, **{part: replace(getattr(CONFIG, part), **{name: value})})
+        with pytest.raises(InputError, match=rf"another {part}\.{name} "):
+            train(notes, tmp_path / "cut", used)
+    assert train(notes, tmp_path / "cut").digest == whole.digest
+    description = whole.checkpoint / "checkpoint.json"
+    meta["config"]["denoiser"]["colour"] = "red"
+    description.write_text(json.dumps(meta))
+    with pytest.raises(InputError, match="settings unknown today") as caught:
+        train(notes, tmp_path / "whole")
+    assert caught.value.code == "resume_mismatch"
 
 
 def test_a_run_leaves_checkpoints_history_and_event_files(notes: ResidentNotes, tmp_path: Path) -> None:
