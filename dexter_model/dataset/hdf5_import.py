@@ -1,15 +1,16 @@
 """A data set version from the original's HDF5 files: ours come back whole, others as far as they hold what is needed.
 
 Of files of the original are lost: the mixups (made anew when wanted), which rows are padded (all count as played), and
-the split (works decide it). The beats of a score come from its file, where ``score_path``, after remapping, leads to
-it and the note ids name its notes; elsewhere beats are NaN and the notes have no other markings: such pieces can be
-trained on with the published condition, but not decoded. Perceptual features become a frame a note.
+the split (works decide it; how many windows change sides is told). The beats of a score come from its file, where
+``score_path``, after remapping, leads to it and the note ids name its notes; elsewhere beats are NaN and the notes have
+no other markings: such pieces can be trained on with the published condition, but not decoded. Perceptual features
+become a frame a note.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from dexter_model.codec.performance_codec import MAX_TEMPO, decode
 from dexter_model.corpora.works import work_of
 from dexter_model.dataset.build import SHARD_CELLS, Build, Tables, building, gathered, shard_name, write_shard
 from dexter_model.dataset.hdf5 import FRAME_ARRAYS, KNOWN_REASONS, NOTE_ARRAYS, S_CODEC, remapped
-from dexter_model.dataset.hdf5_reading import Listed, Stored, list_groups, read_group, read_ids
+from dexter_model.dataset.hdf5_reading import Listed, Stored, is_file, list_groups, read_group, read_ids
 from dexter_model.dataset.packing import PERFORMANCES, Row
 from dexter_model.dataset.piece import Piece, Quarantined, digest_or_empty
 from dexter_model.dataset.repository import absolute_url
@@ -78,6 +79,11 @@ def import_hdf5(
         if quarantined:
             tables.append(_commit(build, [], quarantined, made_by))
         version = build.publish(gathered(tables), made_by)
+    for corpus, key, split in version.catalogue.select("corpus", "key", "split").rows():
+        theirs = reader.splits[corpus, key]
+        reader.lost["windows that the file has in another split: here works decide it"] += (
+            theirs.total() - theirs[split]
+        )
     return Imported(version, +reader.lost)
 
 
@@ -89,15 +95,22 @@ class _Reader:
         self.sandbox = sandbox
         self.remap = remap
         self.lost: Counter[str] = Counter()
+        self.splits: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)  # windows, of corpus and piece
         self.quarantined: list[Quarantined] = []
 
-    def stored(self, group: Listed) -> Stored | None:
-        """A performance; None when it cannot be read, which is noted."""
-        try:
-            return self.sandbox.call(read_group, str(self.path), group.group)
-        except InputError as error:
-            self.quarantined.append(_quarantined(group, error.reason))
-            return None
+    def refuse(self, groups: Iterable[Listed], reason: str) -> None:
+        """Put performances into quarantine."""
+        self.quarantined += [_quarantined(group, reason) for group in groups]
+
+    def stored(self, members: Sequence[Listed]) -> list[tuple[Listed, Stored]]:
+        """The performances that can be read; it is noted which cannot."""
+        read = []
+        for group in members:
+            try:
+                read.append((group, self.sandbox.call(read_group, str(self.path), group.group)))
+            except InputError as error:
+                self.refuse([group], error.reason)
+        return read
 
     def ids(self, stored: Stored) -> np.ndarray | None:
         """The note ids (n,), if files of them are there and are of these notes."""
@@ -114,7 +127,7 @@ class _Reader:
     def score(self, stored: Stored, ids: np.ndarray | None) -> tuple[np.ndarray, str]:
         """The notes (n,) SCORE_NOTE of the score's file and the file's digest; of ``s_codec`` alone, and ''."""
         place = str(self.path.parent / remapped(stored.score_path, self.remap))
-        notes = self._from_file(place, ids, stored) if ids is not None and Path(place).is_file() else None
+        notes = self._from_file(place, ids, stored) if ids is not None and is_file(place) else None
         if notes is not None:
             digest = digest_or_empty(place)
         else:
@@ -142,40 +155,67 @@ class _Reader:
 
 def _pieces(reader: _Reader, listed: Sequence[Listed], progress: Callable[[float], None]) -> Iterator[Piece]:
     """The pieces of the file; performances of a piece that name other notes are a piece of their own."""
-    groups: dict[tuple[str, str], dict[str, list[Listed]]] = {}
-    for group in listed:
-        key = _text(group.about, "piece", "key") or group.piece
-        if group.rows and not _is_key(key):
-            reader.quarantined.append(_quarantined(group, "the name of its piece is no relative path"))
-        elif group.rows:
-            groups.setdefault((group.corpus, key), {}).setdefault(group.rows, []).append(group)
+    groups = _by_piece(reader, listed)
     done = 0
     for (corpus, key), forms in sorted(groups.items()):
         ordered = sorted(forms.values(), key=len, reverse=True)
         for number, members in enumerate(ordered):
-            if number:
-                reader.lost["performances of other notes than most of their piece, now a piece of their own"] += 1
-            piece = _piece(reader, corpus, f"{key}~{number + 1}" if number else key, members)
             done += len(members)
             progress(done)
+            name = f"{key}~{number + 1}" if number else key
+            if number and (corpus, name) in groups:
+                reader.refuse(members, f"it names other notes than most of its piece, and {name} is another piece")
+                continue
+            if number:
+                reader.lost["performances of other notes than most of their piece, now a piece of their own"] += 1
+            piece = _piece(reader, corpus, name, reader.stored(members))
             if piece is not None:
                 yield piece
 
 
-def _piece(reader: _Reader, corpus: str, key: str, members: Sequence[Listed]) -> Piece | None:
-    read = [(group, stored) for group in members if (stored := reader.stored(group)) is not None]
+def _by_piece(reader: _Reader, listed: Sequence[Listed]) -> dict[tuple[str, str], dict[str, list[Listed]]]:
+    """The groups of performances by corpus and key of their piece, and by the notes they name."""
+    groups: dict[tuple[str, str], dict[str, list[Listed]]] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for group in listed:
+        key = _text(group.about, "piece", "key") or group.piece
+        name = (group.corpus, key, _performance_key(group))
+        if group.rows and not _is_key(key):
+            reader.refuse([group], "the name of its piece is no relative path")
+        elif group.rows and name in seen:
+            reader.refuse([group], f"another performance of its piece has its key {name[2]} too")
+        elif group.rows:
+            seen.add(name)
+            groups.setdefault((group.corpus, key), {}).setdefault(group.rows, []).append(group)
+    return groups
+
+
+def _piece(reader: _Reader, corpus: str, key: str, read: Sequence[tuple[Listed, Stored]]) -> Piece | None:
+    """A piece of the performances that could be read; None when there is none, or they make no piece."""
     if not read:
         return None
-    reader.lost["windows of mixups, left out"] += sum(stored.mixups for _, stored in read)
+    try:
+        piece = _stacked(reader, corpus, key, read)
+    except OSError:  # this machine has no child process to offer
+        raise
+    except Exception as error:
+        unforeseen = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reader.refuse([group for group, _ in read], error.reason if isinstance(error, InputError) else unforeseen)
+        return None
+    for _, stored in read:
+        reader.lost["windows of mixups, left out"] += stored.mixups
+        reader.splits[corpus, key].update(stored.splits)
+    return piece
+
+
+def _stacked(reader: _Reader, corpus: str, key: str, read: Sequence[tuple[Listed, Stored]]) -> Piece:
     first, stored = read[0]
     ids = reader.ids(stored)
     own = next((stored.own["score"] for _, stored in read if "score" in stored.own), None)
     written = own is not None and all((own[name] == stored.s_codec[:, i]).all() for i, name in enumerate(S_CODEC))
     notes, digest = (own, "") if own is not None and written else reader.score(stored, ids)
-    if (np.diff(notes["onset_div"]) < 0).any():
-        for group, _ in read:
-            reader.quarantined.append(_quarantined(group, "its notes are not in the order of the score"))
-        return None
+    if any((np.diff(notes[name]) < 0).any() or np.isinf(notes[name]).any() for name in ("onset_div", "onset_beat")):
+        raise InputError(key, "its notes are not in the order of the score", "Export it again", "hdf5_damaged")
     ids = ids if ids is not None else np.array([f"row{row}" for row in range(len(notes))])
     blocks = [_blocks(stored) for _, stored in read]
     heard = [_heard(stored, notes, ids, reader.lost) for _, stored in read]
@@ -237,7 +277,6 @@ def _row(group: Listed, stored: Stored, heard: Mapping[str, np.ndarray]) -> Row:
     written = about if isinstance(about, dict) else {}
     tempo = float(60.0 / max(stored.p_codec[:, 0].mean(dtype=np.float64), 1e-9))
     row: Row = {
-        "key": group.group,
         "performer": "unknown",
         "synthetic": False,
         "performance_digest": "",
@@ -248,7 +287,13 @@ def _row(group: Listed, stored: Stored, heard: Mapping[str, np.ndarray]) -> Row:
         "perceptual": "cep_csv" if len(heard["frame_time"]) else "none",
     }
     row |= {name: value for name, value in written.items() if type(value) is PERFORMANCES.get(name)}
-    return row | {"key": row["key"] if _is_key(row["key"]) else group.group}
+    return row | {"key": _performance_key(group)}
+
+
+def _performance_key(group: Listed) -> str:
+    """What names a performance: its key as we wrote it, else its group."""
+    key = _text(group.about, "performance", "key")
+    return key if _is_key(key) else group.group
 
 
 def _is_key(text: str) -> bool:

@@ -48,13 +48,15 @@ class Listed:
 class Stored:
     """What a group says of its performance (n notes, real ones), its mixups left out.
 
-    ``c_codec`` is None where the group has none; ``own`` are the arrays of our own group by name.
+    ``c_codec`` is None where the group has none; ``own`` are the arrays of our own group by name; ``splits`` is the
+    split that the file says, a window.
     """
 
     p_codec: np.ndarray
     s_codec: np.ndarray
     c_codec: np.ndarray | None
     id_paths: list[str]
+    splits: list[str]
     score_path: str
     mixups: int
     own: dict[str, np.ndarray]
@@ -92,13 +94,16 @@ def read_group(path: str, name: str) -> Stored:
         c_shape = (*s_codec.shape[:2], len(PERCEPTUAL_FEATURES))
         c_codec = _array(group, "c_codec", "f", c_shape, count) if "c_codec" in group else None
         codec = p_codec.reshape(-1, len(CODEC_COLUMNS))[real].astype(np.float32)
-        if not np.isfinite(codec).all():
-            raise ValueError(f"p_codec of {name} holds values that are no numbers")
+        if not np.isfinite(codec).all() or (codec[:, 0] <= 0).any():
+            raise ValueError(
+                f"p_codec of {name} holds values that are no numbers, or beat periods that are not above 0"
+            )
         return Stored(
             codec,
             s_codec[:count].reshape(-1, len(S_CODEC))[real],
             None if c_codec is None else c_codec.reshape(-1, len(PERCEPTUAL_FEATURES))[real].astype(np.float32),
             _texts(group, "snote_id_path")[:count],
+            _texts(group, "split")[:count],
             next(iter(_texts(group, "score_path")), ""),
             len(s_codec) - count,
             _own_arrays(group, int(real.sum())),
@@ -111,12 +116,18 @@ def read_ids(paths: list[str]) -> np.ndarray | None:
     Raises:
         InputError: ``pickled`` or ``array_unreadable``.
     """
-    if not paths or not all(_is_file(path) for path in paths):
+    if not paths or not all(is_file(path) for path in paths):
         return None
     parts = [_plain(path) for path in paths]
-    if any(part.ndim != 1 or part.dtype.kind not in "US" for part in parts):
-        raise InputError(paths[0], "holds no note ids", "Export the data set again", "array_unreadable")
-    return np.concatenate([part.astype(np.str_) for part in parts])
+    try:
+        if any(part.ndim != 1 or part.dtype.kind not in "US" for part in parts):
+            raise ValueError("they are no list of text")
+        ids = np.concatenate([part.astype(np.str_) for part in parts])
+        np.char.encode(ids, "utf-8")
+    except (ValueError, SystemError) as error:  # also of text that is no Unicode
+        reason = f"holds no note ids: {error}"
+        raise InputError(paths[0], reason, "Export the data set again", "array_unreadable") from None
+    return ids
 
 
 def read_pairs(path: str) -> np.ndarray:
@@ -131,7 +142,7 @@ def read_pairs(path: str) -> np.ndarray:
     return pairs.astype(np.int64)
 
 
-def _is_file(path: str) -> bool:
+def is_file(path: str) -> bool:
     """Whether there is such a file; a name that no file can have is none."""
     try:
         return Path(path).is_file()
@@ -159,7 +170,7 @@ def _opened(path: str) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except Exception as error:  # damaged files raise all sorts of errors
         raise _unreadable(path, " ".join(str(error).split())) from error
 
 
@@ -179,7 +190,7 @@ def _listed(file: h5py.File, name: str, corpus: str, index: int) -> tuple[int, L
         rows = _score_rows(group)
         notes = rows.reshape(-1, len(S_CODEC))[: _first_variant(rows) * rows.shape[1]]
         return rows.shape[1], Listed(name, corpus, index, piece, array_digest(notes[notes[:, 2] > 0]), about=about)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except Exception as error:  # as in _opened
         return 0, Listed(name, corpus, index, piece, failure=" ".join(str(error).split()), damaged=True)
 
 
@@ -226,6 +237,8 @@ def _score_rows(group: h5py.Group) -> np.ndarray:
     rows = _array(group, "s_codec", "iuf")
     if not (np.abs(rows) < 2**31).all() or (rows != np.rint(rows)).any():
         raise ValueError(f"{group.name}/s_codec holds values that are no whole numbers")
+    if not rows[0, :, 2].any() or rows[..., 2].min() < 0 or rows[..., 2].max() > 127:
+        raise ValueError(f"{group.name}/s_codec holds no note, or pitches outside of 0 to 127")
     return rows.astype(np.int32)
 
 
@@ -250,8 +263,17 @@ def _about(group: h5py.Group) -> dict[str, Any]:
     """What we wrote about the performance; empty in files of others."""
     holder = _group(group, OWN) if OWN in group else group
     text = holder.attrs.get(OWN)
-    about = json.loads(text) if isinstance(text, str) else {}
+    try:
+        about = json.loads(text, parse_int=_integer) if isinstance(text, str) else {}
+        json.dumps(about, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ValueError(f"what its attribute {OWN} says is no JSON, or holds what no table can") from None
     return about if isinstance(about, dict) else {}
+
+
+def _integer(text: str) -> int:
+    """An integer of 64 bits."""
+    return int(np.int64(text))
 
 
 def _own_arrays(group: h5py.Group, notes: int) -> dict[str, np.ndarray]:
@@ -260,9 +282,15 @@ def _own_arrays(group: h5py.Group, notes: int) -> dict[str, np.ndarray]:
         return {}
     own = _group(group, OWN)
     arrays = {name: _array(own, name, "bf", (notes,)) for name in NOTE_ARRAYS}
-    arrays["frame_time"] = _array(own, "frame_time", "f")
+    if not arrays["matched"].any() or not np.isfinite(arrays["keydown_articulation"]).all():
+        raise ValueError(f"{own.name} says that no note is played, or articulations that are no numbers")
+    arrays["frame_time"] = times = _array(own, "frame_time", "f")
+    if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise ValueError(f"{own.name}/frame_time holds no rising times")
     for name in FRAME_ARRAYS[1:]:
-        arrays[name] = _array(own, name, "f", (len(arrays["frame_time"]), len(PERCEPTUAL_FEATURES)))
+        arrays[name] = _array(own, name, "f", (len(times), len(PERCEPTUAL_FEATURES)))
+        if np.isinf(arrays[name]).any():
+            raise ValueError(f"{own.name}/{name} holds values without end")
     if "score" in own:
         table = _array(own, "score", "V", (notes,))
         arrays["score"] = np.zeros(notes, SCORE_NOTE)
