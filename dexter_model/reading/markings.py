@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dexter_model.notes import ARTICULATIONS, DYNAMICS
-from dexter_model.reading.directions import Direction, Markings
+from dexter_model.reading.directions import FASTEST, SLOWEST, Direction, Markings
 
 LOUDNESS_BARS, TEMPO_BARS = 8, 4  # how many a ramp of words lasts at most when nothing ends it
 
@@ -190,7 +190,7 @@ def _felt_beat(beats: int, beat_type: int) -> float:
 
 
 def _tempi(together: list[list[Direction]], felt_beats: list[float]) -> Iterator[float]:
-    """Quarter notes a minute from each time on, 0 while nobody knows."""
+    """Quarter notes a minute from each time on, 0 while nobody knows; words may double a tempo, but not for ever."""
     tempo = main = first = 0.0
     for group, felt_beat in zip(together, felt_beats, strict=True):
         number = next((direction.value for direction in group if direction.kind == "tempo"), 0.0)
@@ -202,6 +202,7 @@ def _tempi(together: list[list[Direction]], felt_beats: list[float]) -> Iterator
             tempo = (first if reset == "first" else main) or tempo
         else:
             tempo *= math.prod(direction.meaning.factor for direction in group)
+        tempo = min(max(tempo, SLOWEST), FASTEST) if tempo else tempo
         main = tempo if named or not main else main
         first = first or tempo
         yield tempo

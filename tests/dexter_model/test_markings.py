@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from musicxml_samples import attributes, direction, musicxml, note
 
 from dexter_model.notes import ARTICULATIONS, DYNAMICS, SCORE_NOTE
-from dexter_model.reading.directions import take_directions
+from dexter_model.reading.directions import FASTEST, SLOWEST, take_directions
 from dexter_model.reading.markings import add_loudness, add_tempo
 from dexter_model.reading.score import load_score
 from dexter_model.reading.words import STEP, meaning
@@ -176,6 +176,12 @@ def test_a_ritardando_lasts_four_bars_when_nothing_ends_it(tmp_path: Path) -> No
 @pytest.mark.parametrize("tempo", ["nan", "inf", "-60", "0", "1e300", "fast", ""])
 def test_impossible_tempi_are_no_tempi(tmp_path: Path, tempo: str) -> None:
     assert not read(tmp_path, attributes(1) + f'<sound tempo="{tempo}"/>' + quarters())["tempo"].any()
+
+
+@pytest.mark.parametrize(("text", "bound"), [("doppio movimento", FASTEST), ("meno mosso", SLOWEST)])
+def test_words_said_again_and_again_leave_a_tempo_that_music_has(text: str, bound: float, tmp_path: Path) -> None:
+    bars = [attributes(1) + quarters(4, words("Allegro")), *[quarters(4, words(text)) for _ in range(200)]]
+    assert read(tmp_path, *bars)["tempo"][-1] == bound
 
 
 def test_keys_signs_and_pedal(tmp_path: Path) -> None:
