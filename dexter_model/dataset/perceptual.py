@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dexter_model.codec.performance_codec import EncodedPerformance
 from dexter_model.digests import file_digest
@@ -20,6 +20,9 @@ from dexter_model.perceptual.estimate import SOURCE as ESTIMATE
 from dexter_model.perceptual.features import PerceptualFeatures
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import READER_VERSION
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.store import DatasetVersion
 
 CHOICES = r"csv|estimate|none|cnn:.+"
 DEFAULT = "estimate"
@@ -115,6 +118,31 @@ def _perceive(
 ) -> PerceptualFeatures:
     """``compute`` with the file that errors name in front."""
     return compute(kind, performance, encoded, score, path)
+
+
+def refuse_unfit(data: DatasetVersion, wanted: str) -> None:
+    """Refuse a version for training whose perceptual features are not what a model is to see.
+
+    Args:
+        data: the version; performances of the test split are not looked at.
+        wanted: ``none``, ``absolute`` or ``delta``: as heard, or beside the deadpan score, which only the estimator
+            hears.
+
+    Raises:
+        InputError: they come from several sources (``mixed_perceptual``), or from one that knows no deadpan score
+            (``no_deadpan``).
+    """
+    learnt = data.catalogue.filter(data.catalogue["split"] != "test")
+    rows = data.performances.join(learnt, left_on=["corpus", "piece"], right_on=["corpus", "key"], how="semi")
+    sources = sorted(set(rows["perceptual"]) - {"none"})
+    if wanted != "none" and len(sources) > 1:
+        reason = f"has perceptual features of several sources, whose scales differ ({', '.join(sources)})"
+        remedy = "Build it with --perceptual estimate, or train with -s denoiser.perceptual=none"
+        raise InputError(data.url, reason, remedy, "mixed_perceptual")
+    if wanted == "delta" and sources and sources != [ESTIMATE]:
+        reason = f"has perceptual features of {sources[0]}, which are not known of the deadpan score"
+        remedy = "Build it with --perceptual estimate, or train with -s denoiser.perceptual=absolute"
+        raise InputError(data.url, reason, remedy, "no_deadpan")
 
 
 def told_sources(count: Mapping[str, int]) -> str:

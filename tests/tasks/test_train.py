@@ -84,6 +84,42 @@ def test_a_dry_run_tells_what_would_be_trained(store: str) -> None:
     assert "train: " in text
 
 
+def publish_heard(url: str, *sources: str) -> None:
+    """A data set whose pieces' perceptual features come from these sources in turn."""
+    pieces = [made_up_piece(f"piece{i}", performers=2, seed=i) for i in range(28, 40)]
+    for index, piece in enumerate(pieces):
+        for row in piece.performances:
+            row["perceptual"] = sources[index % len(sources)]
+    publish(url, pieces)
+
+
+@pytest.mark.parametrize(
+    ("sources", "code"),
+    [
+        (("cep_csv", "estimate:symbolic-v1"), "mixed_perceptual"),
+        (("cep_csv", "none"), "no_deadpan"),
+        (("cnn:0123456789ab",), "no_deadpan"),
+    ],
+)
+def test_perceptual_features_that_cannot_be_learnt_from_are_told_before_ray_starts(
+    sources: tuple[str, ...], code: str, tmp_path: Path
+) -> None:
+    url = str(tmp_path / "dataset")
+    publish_heard(url, *sources)
+    delta = replace(CONFIG, denoiser=replace(CONFIG.denoiser, perceptual="delta"))
+    for refuses in (lambda: train(url, delta, tmp_path / "out"), lambda: describe_training(url, delta)):
+        with pytest.raises(InputError, match=r"denoiser\.perceptual") as caught:
+            refuses()
+        assert caught.value.code == code
+    assert describe_training(url, CONFIG)  # which looks at none of them
+
+
+def test_features_of_one_source_are_learnt_from_whatever_the_test_split_has(tmp_path: Path) -> None:
+    url = str(tmp_path / "dataset")
+    publish_heard(url, "estimate:symbolic-v1", "none")
+    assert describe_training(url, replace(CONFIG, denoiser=replace(CONFIG.denoiser, perceptual="delta")))
+
+
 def kill_a_worker(out: Path) -> tuple[threading.Thread, list[int]]:
     """Kill one Ray Train worker as soon as ``out`` holds a checkpoint; the thread, and what it killed."""
     killed: list[int] = []
