@@ -18,7 +18,7 @@ from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.plan import BATCH_SIZE, SEED, Render, Sampling, plan_batches, score_digest
 from dexter_model.expression.rendering import RENDERER, default_checkpoint, perform
-from dexter_model.expression.renders import FORMAT, RendersFolder
+from dexter_model.expression.renders import FORMAT, HEARD, RendersFolder
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
@@ -69,7 +69,7 @@ class RenderSettings(Sampling):
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A score to render and its name; of a file, its path; of a data set's piece, corpus and key.
+    """A score to render and its name; of a file, its path; of a data set's piece, corpus, key and performances' keys.
 
     ``hear`` finds a performance of it that controls name.
     """
@@ -80,6 +80,12 @@ class _Source:
     file: str | None = None
     corpus: str | None = None
     piece: str | None = None
+    performances: tuple[str, ...] = ()
+
+    def heard(self, controls: Controls) -> dict[str, str]:
+        """Which of the piece's performances it is made from or like: keys, by ``source`` and ``like``."""
+        named = {name: getattr(controls, name) for name in HEARD}
+        return {name: self.performances[int(given)] for name, given in named.items() if given and self.performances}
 
 
 @task(name="render scores")
@@ -142,7 +148,8 @@ def render_split(
         if _chosen(piece, paired, pieces):
             name = "/".join(part for part in (piece.corpus, *piece.key.split("/")) if part not in ("", ".", ".."))
             score, hear = Score(piece.note_id, piece.score), partial(heard_in, piece)
-            sources.append(_Source(name, score, hear, corpus=piece.corpus, piece=piece.key))
+            keys = tuple(row["key"] for row in piece.performances)
+            sources.append(_Source(name, score, hear, None, piece.corpus, piece.key, keys))
     if not sources:
         which = f" among {', '.join(pieces)}" if pieces else ""
         which += " with two human performances" if paired else ""
@@ -228,6 +235,7 @@ def _renders(
         digest = score_digest(source.score)
         told = [None if each is None else array_digest(each) for each in (perceptual, start)]
         where = {"score": source.file, "corpus": source.corpus, "piece": source.piece}
+        where |= source.heard(settings.controls)
         for sample in range(settings.samples):
             made_from = [FORMAT, RENDERER, digest, checkpoint.digest, settings.told(), settings.seed, sample, told]
             names.append(f"{source.name}_sample{sample}" if sample else source.name)

@@ -2,7 +2,8 @@
 
 Every render is compared with every human performance; of a system with several samples of the piece so is their mean,
 as a system of its own. Beside it stand deadpan (the score as written, at the humans' mean tempo), the rule-based
-performer, and the human ceiling: each human against the others (leave one out). On a piece whose performances are
+performer, and the human ceiling: each human against the others (leave one out). A render that was made from a human
+performance, or to sound like one, is not compared with that one, which would flatter it. On a piece whose performances are
 synthetic the rule-based performer made the "humans", so both it and the ceiling say nothing and are left out. Where
 real and synthetic performances of one piece meet, the real ones alone are the references.
 """
@@ -78,12 +79,18 @@ def reference_codec(piece: Piece, system: str) -> np.ndarray:
 def contests(piece: Piece, performed: Sequence[tuple[Render, Played]]) -> Iterator[Contest]:
     """Every comparison that a piece takes part in, renders first."""
     humans, keys = humans_of(piece)
+
+    def all_but(heard: Iterable[str]) -> tuple[Played, list[str]]:
+        rows = [row for row, key in enumerate(keys) if key not in heard]
+        return humans[np.array(rows)], [keys[row] for row in rows]
+
     for render, prediction in performed:
-        yield Contest(render.system, render.name, render.sample, prediction, humans, keys)
+        yield Contest(render.system, render.name, render.sample, prediction, *all_but(render.heard))
     for system, samples in _of_systems(performed).items():
         if len(samples) > 1:
-            name = f"{system} mean of {len(samples)}"
-            yield Contest(name, f"mean of {len(samples)} samples", 0, mean_of(samples), humans, keys)
+            name, heard = f"{system} mean of {len(samples)}", samples[0][0].heard  # a system's samples share it
+            mean = mean_of([prediction for _, prediction in samples])
+            yield Contest(name, f"mean of {len(samples)} samples", 0, mean, *all_but(heard))
     if all(np.isnan(prediction.keydown).all() for _, prediction in performed):
         humans = Played(humans.codec, humans.counts, np.full(humans.counts.shape, np.nan))
     for system in (DEADPAN,) if is_synthetic(piece) else (DEADPAN, RULES):
@@ -97,11 +104,11 @@ def contests(piece: Piece, performed: Sequence[tuple[Render, Played]]) -> Iterat
             yield Contest(HUMAN, key, 0, humans[one : one + 1], humans[others], rest)
 
 
-def _of_systems(performed: Sequence[tuple[Render, Played]]) -> dict[str, list[Played]]:
+def _of_systems(performed: Sequence[tuple[Render, Played]]) -> dict[str, list[tuple[Render, Played]]]:
     """The samples of the piece that each system made, in order."""
-    found: dict[str, list[Played]] = {}
-    for render, prediction in sorted(performed, key=lambda one: one[0].sample):
-        found.setdefault(render.system, []).append(prediction)
+    found: dict[str, list[tuple[Render, Played]]] = {}
+    for one in sorted(performed, key=lambda one: one[0].sample):
+        found.setdefault(one[0].system, []).append(one)
     return {render.system: found[render.system] for render, _ in performed}
 
 
@@ -129,6 +136,8 @@ def evaluate_piece(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, se
     performed, refused = [], []
     for render in renders:
         try:
+            if set(humans_of(piece)[1]) <= set(render.heard):
+                raise _nothing_else(render)
             performed.append((render, played(render, piece, sandbox)))
         except InputError as error:
             refused.append(Refused(render.system, render.name, error.code, error.reason))
@@ -141,6 +150,11 @@ def evaluate_piece(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, se
         measures = [*compare(contest.prediction, contest.humans, score, seed), *_divergences(values)]
         rows += _rows(piece, contest, measures)
     return Evaluated(rows, distributions, refused)
+
+
+def _nothing_else(render: Render) -> InputError:
+    reason = "was made from or like the only performance of its piece: there is none to compare it with"
+    return InputError(render.name, reason, "Render pieces with several performances (--paired)", "no_other_performance")
 
 
 def _distributions(piece: Piece, score: Written, contest: Contest) -> Distributions:

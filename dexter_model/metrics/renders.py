@@ -19,7 +19,7 @@ from numpy.lib import recfunctions
 
 from dexter_model.digests import file_digest, json_digest, sha256_bytes
 from dexter_model.errors import InputError
-from dexter_model.expression.renders import FORMAT, JOURNAL, LISTING
+from dexter_model.expression.renders import FORMAT, HEARD, JOURNAL, LISTING
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import Alignment, Performance, Score
 
@@ -36,7 +36,10 @@ MOST_NOTES = 3  # performed notes a score note; aligning takes memory by the pro
 
 @dataclass(frozen=True)
 class Render:
-    """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is."""
+    """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is.
+
+    ``heard`` are keys of performances of the piece that it was made from or like.
+    """
 
     system: str
     name: str
@@ -45,6 +48,7 @@ class Render:
     sample: int
     midi: Path
     codec: Path | None
+    heard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ def _render(system: str, folder: Path, row: dict[str, Any]) -> Render:
     present = codec if codec and codec.is_file() else None
     midi = _inside(folder, row["midi"])
     corpus, piece = row.get("corpus") or "", row.get("piece") or ""
-    return Render(system, str(row["name"]), str(corpus), str(piece), int(row.get("sample") or 0), midi, present)
+    heard = tuple(str(row[name]) for name in HEARD if row.get(name))
+    return Render(system, str(row["name"]), str(corpus), str(piece), int(row.get("sample") or 0), midi, present, heard)
 
 
 def _inside(folder: Path, relative: str) -> Path:

@@ -139,6 +139,7 @@ def test_pieces_of_a_split_name_their_performances_by_number(models: dict[str, P
         kept += [row["piece"] for row in result.renders]
         refused += [row["code"] for row in result.quarantined]
         for row in result.renders:
+            assert (row["source"], "like" in row) == ("two/p1.mid", False)
             human = next(p for p in open_version(store).pieces(split) if p.key == row["piece"]).performance[1]
             made = load_codec(tmp_path / split / row["codec"]).p_codec
             np.testing.assert_allclose(made[:, 1], human[:, 1], atol=0.02)

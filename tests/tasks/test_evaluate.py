@@ -194,6 +194,31 @@ def test_real_performances_alone_are_references_of_a_mixed_piece(tmp_path: Path)
     assert [table["synthetic"] for table in result.tables] == [False]
 
 
+def made_from(folder: Path, **heard: str) -> Path:
+    """Renders whose listing says which performer of a piece they were made from and like."""
+    content = json.loads((folder / "renders.json").read_text())
+    for row in content["renders"]:
+        row |= {name: f"{row['piece']}/{performer}.mid" for name, performer in heard.items()}
+    (folder / "renders.json").write_text(json.dumps(content | {"controls": dict.fromkeys(heard, "0")}))
+    return folder
+
+
+def test_a_render_does_not_meet_the_performance_it_was_made_from(store: str, tmp_path: Path) -> None:
+    folder = made_from(write_renders(tmp_path / "transfer", PIECES, samples=2), source="p0", like="p1")
+    result = evaluate(store, [folder], tmp_path / "e")
+    measures = pl.read_parquet(result.out / "measures.parquet").filter(feature="velocity", measure="correlation")
+    for system in ("transfer", "transfer mean of 2"):
+        met = measures.filter(system=system).select("piece", "human").unique().sort("piece", "human").rows()
+        assert met == [("a", "a/p2.mid"), ("b", "b/p2.mid"), ("b", "b/p3.mid")]
+    assert measures.filter(system="deadpan", piece="a")["human"].n_unique() == 3
+    # Two pianists played the third piece: one it was made from, the other it is like.
+    assert [(r["name"], r["code"]) for r in result.refused] == [(f"c_{k}", "no_other_performance") for k in (0, 1)]
+    page = write_report(ReportInputs(evaluation=result.out), tmp_path).read_text()
+    assert "is not compared with that performance" in page
+    plain = evaluate(store, [write_renders(tmp_path / "plain", PIECES[:1])], tmp_path / "e2")
+    assert "not compared with that" not in write_report(ReportInputs(evaluation=plain.out), tmp_path).read_text()
+
+
 @pytest.fixture(scope="module")
 def midi_alone(store: str, tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
     """Renders with codec, beside renders without: never any, deleted; another score, damaged, missing."""
