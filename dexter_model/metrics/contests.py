@@ -3,8 +3,8 @@
 Every render is compared with every human performance; of a system with several samples of the piece so is their mean,
 as a system of its own. Beside it stand deadpan (the score as written, at the humans' mean tempo), the rule-based
 performer, and the human ceiling: each human against the others (leave one out). A render that was made from a human
-performance, or to sound like one, is not compared with that one, which would flatter it. On a piece whose performances are
-synthetic the rule-based performer made the "humans", so both it and the ceiling say nothing and are left out. Where
+performance, or to sound like one, is not compared with that one, which would flatter it. On a piece whose performances
+are synthetic the rule-based performer made the "humans", so both it and the ceiling say nothing and are left out. Where
 real and synthetic performances of one piece meet, the real ones alone are the references.
 """
 
