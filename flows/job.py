@@ -46,7 +46,8 @@ def run(parameters: JobParameters) -> Path:
     stages[-1] |= {"version": data.version, "digest": data.digest}
     model = stage("train", lambda: train(parameters.train))
     stages[-1] |= {"digest": model.digest, "seed": parameters.train.training.seed}
-    checkpoint = parameters.render.checkpoint or str(model.checkpoint)
+    checkpoint = parameters.render.checkpoint or str(model.best or model.checkpoint)
+    say(f"checkpoint to render with: {checkpoint}")
     renders = stage("render", lambda: render(parameters.render.model_copy(update={"checkpoint": checkpoint})))
     digest = json_digest([[row["name"], row["digest"], row["codec_digest"]] for row in renders.renders])
     stages[-1] |= {"digest": digest, "seed": parameters.render.seed}

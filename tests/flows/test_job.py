@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,15 @@ from typing import Any
 
 import pytest
 from prefect_api import ask, serving
+
+from dexter_model.dataset.store import open_version
+from dexter_model.expression.train_arrays import train_on_arrays
+from dexter_model.training.checkpoint import load_checkpoint, step_folder
+from flows.build import build
+from flows.configuration import load
+from flows.job import run
+from flows.parameters import JobParameters
+from tasks.train import resident_split
 
 CONFIG = """
 build: {corpora: [DEMO], workers: 1}
@@ -40,6 +50,27 @@ def run_job(folder: Path, url: str | None) -> dict[str, Any]:
     assert Path(done.stdout.splitlines()[-1]).name == "report.html"
     assert "<html" in (folder / "out" / "report.html").read_text()
     return json.loads((folder / "out" / "run.json").read_text())
+
+
+def test_the_job_renders_with_the_best_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is built and trained already is kept, so that neither Ray nor a synthesiser is needed here."""
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "job.yaml").write_text(CONFIG)
+    none = [f"{stage}.workers=0" for stage in ("build", "render", "evaluate")]
+    options = [*none, "build.perceptual=none", "train.training.checkpoint_every=2"]
+    parameters = load(JobParameters, tmp_path / "job.yaml", options, {"out": str(tmp_path / "out")})
+    data, config, model = build(parameters.build), parameters.train.expression(), tmp_path / "out" / "model"
+    opened = open_version(parameters.build.store)
+    splits = [resident_split(opened, split, config.denoiser) for split in ("train", "validation")]
+    train_on_arrays(*splits, config, model, dataset={"version": data.version, "digest": data.digest})
+    shutil.rmtree(model / "best")
+    shutil.copytree(step_folder(model / "checkpoints", 2), model / "best")
+    run(parameters)
+    told = json.loads((tmp_path / "out" / "renders" / "renders.json").read_text())["checkpoint"]
+    assert told["digest"] == load_checkpoint(model / "best").digest != load_checkpoint(model).digest
+    assert f"checkpoint to render with: {model / 'best'}" in capsys.readouterr().err
 
 
 @pytest.mark.cluster
