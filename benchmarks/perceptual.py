@@ -25,9 +25,8 @@ from dexter_model.dataset.piece import Piece, read_performance
 from dexter_model.dataset.store import open_version
 from dexter_model.digests import code_version
 from dexter_model.notes import PERCEPTUAL_FEATURES, Performance, Score
-from dexter_model.perceptual.codec import compute
 from dexter_model.perceptual.composites import SCALES
-from dexter_model.perceptual.estimate import beats_of, raw_terms, score_clock
+from dexter_model.perceptual.estimate import beats_of, estimate_encoded, raw_terms, score_clock
 from dexter_model.perceptual.features import WINDOW
 from dexter_model.perceptual.windows import windows_over
 
@@ -96,7 +95,7 @@ def listen(options: argparse.Namespace, *, wtc: bool) -> list[Heard]:
 
 def _hear(piece: Piece, key: str, performance: Performance, encoded: EncodedPerformance, score: Score) -> Heard:
     begin = time.process_time()
-    features = compute("estimate", performance, encoded, score)
+    features = estimate_encoded(performance, encoded, score)
     seconds = time.process_time() - begin
     onset = performance.notes["onset_sec"]
     clock = score_clock(score.notes[encoded.rows], encoded.p_codec, encoded.matched, encoded.start)

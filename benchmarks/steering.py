@@ -24,7 +24,7 @@ from dexter_model.expression.rendering import perform
 from dexter_model.expression.sampler import PieceSampler
 from dexter_model.expression.steering import perceptual_rows
 from dexter_model.notes import PERCEPTUAL_FEATURES, Score
-from dexter_model.perceptual.codec import compute
+from dexter_model.perceptual.estimate import estimate_encoded
 from dexter_model.training.checkpoint import load_checkpoint
 
 LEVELS = (-1.0, 0.0, 1.0)
@@ -42,7 +42,7 @@ def heard(sampler: PieceSampler, scores: list[Score], feature: str, level: float
     for batch in plan_batches([len(score.notes) for score in scores], config.denoiser.window, 64):
         for index, codec in zip(batch, sampler.run([renders[index] for index in batch]), strict=True):
             performance, encoded = perform(scores[index], codec)
-            features = compute("estimate", performance, encoded, scores[index])
+            features = estimate_encoded(performance, encoded, scores[index])
             onset = performance.notes["onset_sec"]
             delta = config.denoiser.perceptual == "delta"
             means.append(np.nanmean(features.delta_per_note(onset) if delta else features.per_note(onset), axis=0))

@@ -99,7 +99,7 @@ def heard_file(given: str, score: Score) -> Heard:
     Raises:
         InputError: it cannot be read, or plays fewer than half of the notes (``other_score``).
     """
-    from dexter_model.perceptual.codec import compute
+    from dexter_model.perceptual.estimate import estimate_encoded
 
     path, alignment = _split(given)
     if path.lower().endswith(".npz"):
@@ -113,7 +113,7 @@ def heard_file(given: str, score: Score) -> Heard:
     rows = np.arange(len(score.notes))
     codec, _, matched, _ = spread(encoded, rows, score.notes["onset_beat"])
     onset = decode(score.notes, score.note_id, codec, matched).notes["onset_sec"]
-    features = compute("estimate", performance, encoded, score)
+    features = estimate_encoded(performance, encoded, score)
     return Heard(codec, features.per_note(onset), features.delta_per_note(onset))
 
 

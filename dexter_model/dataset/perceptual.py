@@ -15,11 +15,13 @@ from dexter_model.codec.performance_codec import EncodedPerformance
 from dexter_model.digests import file_digest
 from dexter_model.errors import InputError
 from dexter_model.notes import Performance, Score
-from dexter_model.perceptual.codec import compute
+from dexter_model.perceptual.cep_csv import load_cep_csv
 from dexter_model.perceptual.estimate import SOURCE as ESTIMATE
-from dexter_model.perceptual.features import PerceptualFeatures
+from dexter_model.perceptual.estimate import estimate_encoded
+from dexter_model.perceptual.features import PerceptualFeatures, nothing_known
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import READER_VERSION
+from dexter_model.report.audio import instrument, why_silent
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -38,7 +40,6 @@ def checked(choice: str) -> str:
     if name != "cnn":
         return choice
     from dexter_model.perceptual.cnn import load_network
-    from dexter_model.report.audio import why_silent
 
     load_network(checkpoint)
     if why_silent():
@@ -71,7 +72,7 @@ def _source(choice: str) -> str:
     if name != "cnn":
         return {"csv": f"csv, else {ESTIMATE}", "estimate": ESTIMATE, "none": "none"}[name]
     try:
-        return f"cnn:{file_digest(checkpoint)[:12]}"
+        return f"cnn:{file_digest(checkpoint)[:12]}{instrument()}"
     except OSError as error:
         remedy = "Name the checkpoint's file, or choose --perceptual estimate"
         raise InputError(checkpoint, str(error.strerror), remedy, "perceptual_source") from None
@@ -106,18 +107,21 @@ def perceive(
     Raises:
         InputError: the CSV file that is there cannot be read, or the checkpoint.
     """
+    if choice == "none":
+        return nothing_known()
     if choice.startswith("cnn:"):
-        return compute(choice, performance, encoded, score)
+        from dexter_model.perceptual.hearing import hear
+
+        return hear(performance, choice.removeprefix("cnn:")).shifted(-encoded.start)
     csv = features_csv(path) if choice == "csv" else None
-    kind = "estimate" if choice == "csv" and csv is None else choice
-    return sandbox.call(_perceive, csv or path, kind, performance, encoded, score)
+    if csv:
+        return sandbox.call(load_cep_csv, csv).shifted(-encoded.start)
+    return sandbox.call(_estimate, path, performance, encoded, score)
 
 
-def _perceive(
-    path: str, kind: str, performance: Performance, encoded: EncodedPerformance, score: Score
-) -> PerceptualFeatures:
-    """``compute`` with the file that errors name in front."""
-    return compute(kind, performance, encoded, score, path)
+def _estimate(_path: str, performance: Performance, encoded: EncodedPerformance, score: Score) -> PerceptualFeatures:
+    """``estimate_encoded`` with the file that errors of the sandbox name in front."""
+    return estimate_encoded(performance, encoded, score)
 
 
 def refuse_unfit(data: DatasetVersion, wanted: str) -> None:

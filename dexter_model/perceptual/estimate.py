@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dexter_model.codec.performance_codec import decode
+from dexter_model.codec.performance_codec import EncodedPerformance, decode
 from dexter_model.codec.tempo import equivalent_onsets, group_means, onset_groups
 from dexter_model.notes import Performance, Score
 from dexter_model.perceptual.composites import composites
@@ -54,6 +54,19 @@ def estimate(
         reference = _deadpan(score, u, seconds, centres)
     mask = np.isfinite(values).all(axis=1)
     return PerceptualFeatures(centres, values, reference, mask, SOURCE)
+
+
+def estimate_encoded(performance: Performance, encoded: EncodedPerformance, score: Score) -> PerceptualFeatures:
+    """The estimate of a performance beside its score, on the clock of ``decode``: 0 is the first matched note.
+
+    Args:
+        performance: as it was read.
+        encoded: its codec.
+        score: the whole score that the codec's ``rows`` count in.
+    """
+    notated = Score(encoded.note_id, score.notes[encoded.rows])
+    features = estimate(performance, notated, encoded.p_codec, encoded.matched, encoded.start)
+    return features.shifted(-encoded.start)
 
 
 def raw_terms(

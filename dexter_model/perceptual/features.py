@@ -27,8 +27,8 @@ class PerceptualFeatures:
         reference: (M, 7) float32 the same features of the deadpan score at equal mean tempo, at the same score
             positions; NaN where they are not known, everywhere when they do not come from the estimator.
         mask: (M,) whether the values are known.
-        source: ``cep_csv``, ``cnn:`` and the first 12 digits of the checkpoint's sha-256, ``estimate:symbolic-v1`` or
-            ``none``.
+        source: ``cep_csv``, ``cnn:`` and the first 12 digits of the checkpoint's sha-256 (for played performances ``+``
+            and those of the soundfont's), ``estimate:symbolic-v1`` or ``none``.
         window: s, how long the windows are.
     """
 

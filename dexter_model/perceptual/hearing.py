@@ -1,12 +1,16 @@
 """Perceptual features as the mid-level network hears them: a performance is played by FluidSynth first.
 
-What the network says depends on the instrument it hears, so features of synthesised and of recorded sound do not mix.
+What the network says depends on the instrument it hears, so features of synthesised and of recorded sound do not mix,
+and the soundfont is part of their source. It is computed by one thread: several add up in another order, and the last
+bits would tell how many.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +22,7 @@ from dexter_model.notes import Performance
 from dexter_model.perceptual.cnn import load_network
 from dexter_model.perceptual.features import PerceptualFeatures, nothing_known, unknown_values
 from dexter_model.perceptual.frontend import FRAMES_A_SECOND, read_wav, spectrogram
-from dexter_model.report.audio import synthesise, why_silent
+from dexter_model.report.audio import instrument, synthesise, why_silent
 
 WINDOW_FRAMES, HOP_FRAMES = 469, 156  # 14.98 and 4.98 s
 BATCH = 8  # windows
@@ -31,7 +35,7 @@ def hear(performance: Performance, checkpoint: str | Path) -> PerceptualFeatures
     Raises:
         InputError: the checkpoint cannot be read, or nothing can be synthesised (``no_synthesis``).
     """
-    return hear_sound(sound_of(performance), checkpoint)
+    return hear_sound(sound_of(performance), checkpoint, instrument())
 
 
 def hear_wav(wav: str | Path, checkpoint: str | Path) -> PerceptualFeatures:
@@ -43,13 +47,19 @@ def hear_wav(wav: str | Path, checkpoint: str | Path) -> PerceptualFeatures:
     return hear_sound(read_wav(wav), checkpoint)
 
 
-def hear_sound(samples: np.ndarray, checkpoint: str | Path) -> PerceptualFeatures:
-    """Perceptual features of mono samples at 22,050 Hz; of silence nothing is known."""
+def hear_sound(samples: np.ndarray, checkpoint: str | Path, played_by: str = "") -> PerceptualFeatures:
+    """Perceptual features of mono samples at 22,050 Hz; of silence nothing is known.
+
+    Args:
+        samples: the sound.
+        checkpoint: of the network.
+        played_by: what made the sound, behind the checkpoint's digest in ``source``; '' of a recording.
+    """
     network, digest = load_network(checkpoint)
     bands, lead = spectrogram(samples)
     if not bands.shape[1]:
         return nothing_known()
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread():
         values = torch.cat([network(batch) for batch in windows_of(bands).split(BATCH)]).numpy()
     known = np.isfinite(values).all(axis=1)
     return PerceptualFeatures(
@@ -57,9 +67,19 @@ def hear_sound(samples: np.ndarray, checkpoint: str | Path) -> PerceptualFeature
         values,
         unknown_values(len(values)),
         known,
-        f"cnn:{digest[:12]}",
+        f"cnn:{digest[:12]}{played_by}",
         WINDOW_FRAMES / FRAMES_A_SECOND,
     )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def windows_of(bands: np.ndarray) -> Tensor:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dexter_model.codec.performance_midi import write_performance_midi
+from dexter_model.digests import file_digest
 from dexter_model.notes import Performance
 
 RATE = 22050
@@ -30,6 +31,12 @@ def soundfont() -> Path | None:
     """A General MIDI soundfont of the system, None when there is none."""
     found = [font for folder in SOUNDFONT_FOLDERS for font in sorted(folder.glob("*.sf[23]")) if font.is_file()]
     return min(found, key=lambda font: "default" not in font.name, default=None)
+
+
+def instrument() -> str:
+    """``+`` and the first 12 digits of the soundfont's sha-256, '' where there is none: what sounds depend on."""
+    font = soundfont()
+    return f"+{file_digest(font)[:12]}" if font else ""
 
 
 def why_silent() -> str:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dexter_model.codec.performance_codec import decode, encode
+from dexter_model.dataset.perceptual import encoder, perceive
 from dexter_model.errors import InputError
 from dexter_model.notes import PERCEPTUAL_FEATURES, PERFORMED_NOTE, SCORE_NOTE, Alignment, Performance, Score
-from dexter_model.perceptual.codec import compute
 from dexter_model.perceptual.composites import DEVIATION, MEAN, SCALES, WEIGHTS, composites
-from dexter_model.perceptual.estimate import SOURCE, estimate, raw_terms
+from dexter_model.perceptual.estimate import SOURCE, estimate, estimate_encoded, raw_terms
 from dexter_model.perceptual.events import chord_events
 from dexter_model.perceptual.features import PerceptualFeatures, nothing_known, unknown_values
 from dexter_model.perceptual.roughness import roughness, total_amplitude
@@ -23,6 +23,7 @@ from dexter_model.perceptual.windows import windows_over
 from dexter_model.performers import deadpan
 from dexter_model.reading.match import load_match
 from dexter_model.reading.midi import load_midi
+from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import load_score
 
 NO_BEATS = (np.zeros(0), np.zeros(0))
@@ -278,7 +279,7 @@ def test_features_of_notes() -> None:
         features.per_note(onset, "backwards")
 
 
-def test_the_door_speaks_the_codecs_clock() -> None:
+def test_the_door_speaks_the_codecs_clock(tmp_path: Path) -> None:
     score = quarters(60)
     performance, _ = played(score, 0.5)
     early = performance_of([0.0, 0.5], 40)  # two notes that are not the score's, then the first that is, at 4 s
@@ -287,16 +288,19 @@ def test_the_door_speaks_the_codecs_clock() -> None:
     whole = Performance(ids, notes, np.zeros((0, 2)))
     encoded = encode(score, whole, Alignment(score.note_id, score.note_id))
     assert encoded.start == 4.0
-    features = compute("estimate", whole, encoded, score)
+    features = estimate_encoded(whole, encoded, score)
     np.testing.assert_allclose(features.times[0], 7.5 - 4.0)
     onset = decode(score.notes[encoded.rows], encoded.note_id, encoded.p_codec, encoded.matched).notes["onset_sec"]
     assert np.isfinite(features.per_note(onset)).all()
     assert np.isfinite(features.delta_per_note(onset)).all()
-    for kind in ("none", "csv"):
-        assert compute(kind, whole, encoded, score).source == "none"
-    for kind in ("cnn", "estimated", "cnn:"):
+    with Sandbox() as sandbox:
+        for choice in ("estimate", "csv"):  # there is no file of features
+            heard = perceive(choice, str(tmp_path / "x.mid"), whole, encoded, score, sandbox)
+            np.testing.assert_array_equal(heard.values, features.values)
+        assert perceive("none", "x.mid", whole, encoded, score, sandbox).source == "none"
+    for choice in ("cnn", "estimated", "cnn:"):
         with pytest.raises(InputError) as caught:
-            compute(kind, whole, encoded, score)
+            encoder(choice)
         assert caught.value.code == "perceptual_source"
 
 
@@ -309,7 +313,7 @@ def test_pianists_of_one_piece_agree(corpora_root: Path) -> None:
     for pianist in ("p01", "p02"):
         performance, alignment = load_match(str(folder / "match" / f"{piece}_{pianist}.match"))
         encoded = encode(score, performance, alignment)
-        features = compute("estimate", performance, encoded, score)
+        features = estimate_encoded(performance, encoded, score)
         assert features.mask.all()
         assert np.isfinite(features.reference).all()
         onset = decode(score.notes[encoded.rows], encoded.note_id, encoded.p_codec, encoded.matched).notes["onset_sec"]

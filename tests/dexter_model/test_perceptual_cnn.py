@@ -13,14 +13,15 @@ from test_perceptual import performance_of, played, quarters
 from torch import Tensor, nn
 
 from dexter_model.codec.performance_codec import encode
+from dexter_model.dataset.perceptual import encoder, perceive
 from dexter_model.digests import sha256_bytes
 from dexter_model.errors import InputError
 from dexter_model.notes import Alignment
 from dexter_model.perceptual.cnn import DOMAIN_HEAD, MidLevelNetwork, load_network
 from dexter_model.perceptual.cnn_training import fit
-from dexter_model.perceptual.codec import compute
 from dexter_model.perceptual.frontend import HOP, RATE, filterbank, read_wav, spectrogram
 from dexter_model.perceptual.hearing import hear_sound, hear_wav, sound_of, windows_of
+from dexter_model.reading.sandbox import Sandbox
 from dexter_model.report.audio import why_silent
 
 State = dict[str, Tensor]
@@ -182,7 +183,7 @@ def test_features_of_a_recording(network: MidLevelNetwork, checkpoint: Path, tmp
     sound = sine(220, 22) * np.linspace(0, 1, 22 * RATE, dtype=np.float32)
     path = written(tmp_path / "sound.wav", np.concatenate([np.zeros(2 * RATE, np.float32), sound]), channels=2)
     features = hear_wav(path, checkpoint)
-    assert features.source == f"cnn:{sha256_bytes(checkpoint.read_bytes())[:12]}"
+    assert features.source == f"cnn:{sha256_bytes(checkpoint.read_bytes())[:12]}"  # of a recording
     np.testing.assert_allclose(features.times, [2 + 7.49, 2 + 12.48], atol=0.02)  # nothing is heard for 2 s
     assert features.mask.all()
     assert np.isnan(features.reference).all()
@@ -217,13 +218,37 @@ def test_a_performance_is_synthesised_and_heard(checkpoint: Path) -> None:
     assert 15 < len(sound) / RATE < 20
     np.testing.assert_array_equal(sound, sound_of(performance))
     encoded = encode(score, performance, Alignment(score.note_id, score.note_id))
-    features = compute(f"cnn:{checkpoint}", performance, encoded, score)
-    assert features.source.startswith("cnn:")
+    with Sandbox() as sandbox:
+        features = perceive(f"cnn:{checkpoint}", "", performance, encoded, score, sandbox)
+    assert features.source == encoder(f"cnn:{checkpoint}")["parameters"]["perceptual"]
     assert features.mask.all()
     high = sound_of(performance_of(np.arange(0, 5, 0.5), 96))
     low = sound_of(performance_of(np.arange(0, 5, 0.5), 36))
     centres = [np.average(np.arange(149), weights=spectrogram(s)[0].mean(axis=1)) for s in (low, high)]
     assert centres[1] > centres[0] + 10
+
+
+def test_another_soundfont_is_another_source(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sources = set()
+    for content in (b"one instrument", b"another", b"one instrument"):
+        (tmp_path / "default.sf2").write_bytes(content)
+        monkeypatch.setattr("dexter_model.report.audio.SOUNDFONT_FOLDERS", (tmp_path,))
+        sources.add(encoder(f"cnn:{checkpoint}")["parameters"]["perceptual"])
+    assert len(sources) == 2
+
+
+def test_features_do_not_tell_how_many_threads_there_were(checkpoint: Path) -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, 15 * RATE).astype(np.float32)
+    threads = torch.get_num_threads()
+    heard = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            heard.append(hear_sound(sound, checkpoint).values)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(heard[0], heard[1])
 
 
 def test_training_learns(tmp_path: Path) -> None:
