@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import polars as pl
+
 from dexter_model.dataset.repository import absolute_url
-from dexter_model.dataset.store import open_version
+from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import code_version, json_digest, sha256_bytes, write_atomically
 from dexter_model.errors import InputError
 from dexter_model.metrics.contests import REFERENCES, Evaluated, Refused, evaluate_piece
@@ -33,6 +35,8 @@ from tasks.progress import track
 FORMAT = "dexter-evaluation-1"
 SEED = 13
 
+# What each part of a table draws: the figures as published are over pieces, what systems are judged by over works.
+UNITS = {"rows": "piece", "attributes": "piece", "settings": "piece", "performance": "work", "differences": "work"}
 FEW_PIECES = 24  # evaluated in this process unless asked otherwise
 
 PieceKey = tuple[str, str]  # corpus and key
@@ -118,38 +122,55 @@ def evaluate(
     data = open_version(store_url, version)
     earlier = read_baseline(baseline, out) if baseline is not None else None
     folders = read_folders(renders_dirs, external or {})
-    known = set(data.catalogue.select("corpus", "key").iter_rows())
-    jobs, strangers = plan(folders, known)
-    if not jobs:
-        remedy = f"Render its pieces: `dexter render --store {store_url} --split test --out DIR`"
-        reason = ": ".join(["no render is of a piece of the data set", *(r.reason for r in strangers[:1])])
-        raise InputError(folders[0].path, reason, remedy, "no_renders")
-    results = _results(jobs, partial(PieceEvaluator, absolute_url(store_url), data.id, seed), workers)
-    refused = [*strangers, *(r for result in results for r in result.refused)]
+    jobs, strangers = _jobs(folders, data, store_url)
+    found = _results(jobs, partial(PieceEvaluator, absolute_url(store_url), data.id, seed), workers)
+    results = [Evaluated([], [], strangers), *found]
     frame = measures_frame([row for result in results for row in result.rows])
-    distributions = [one for result in results for one in result.distributions]
-    parquet = io.BytesIO()
-    frame.write_parquet(parquet, compression="zstd")
-    content: dict[str, Any] = {
-        "format": FORMAT,
-        "data_set": {"version": data.id, "digest": data.digest},
-        "systems": [_system(folder) for folder in folders],
-        "code_version": code_version(),
-        "seed": seed,
-        "bootstrap": {"unit": "piece", "level": 0.95, "resamples": RESAMPLES},
-        "measures_digest": sha256_bytes(parquet.getvalue()),
-        "tables": tables(frame, seed=seed, distributions=distributions),
-        "refused": [asdict(r) for r in refused],
-    }
+    measures = _as_parquet(frame)
+    content = _content(data, folders, results, frame, seed) | {"measures_digest": sha256_bytes(measures)}
     if earlier is not None:
         about = (content["systems"], content["data_set"])
         content["regression"] = hold_against(earlier, frame, *about, tolerance or Tolerance(), seed)
-    write_atomically(Path(out) / MEASURES, parquet.getvalue())
+    write_atomically(Path(out) / MEASURES, measures)
     write_atomically(Path(out) / EVALUATION, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     digest = json_digest([content["measures_digest"], content["tables"]])
     count = sum(len(job.renders) for job in jobs)
     verdict = content.get("regression")
     return EvaluationResult(Path(out), digest, content["tables"], len(jobs), count, content["refused"], verdict)
+
+
+def _jobs(folders: list[RenderFolder], data: DatasetVersion, store_url: str) -> tuple[list[PieceJob], list[Refused]]:
+    """What is to be done, which must be something, and the renders that are of no piece of the data set."""
+    jobs, strangers = plan(folders, set(data.catalogue.select("corpus", "key").iter_rows()))
+    if not jobs:
+        remedy = f"Render its pieces: `dexter render --store {store_url} --split test --out DIR`"
+        reason = ": ".join(["no render is of a piece of the data set", *(r.reason for r in strangers[:1])])
+        raise InputError(folders[0].path, reason, remedy, "no_renders")
+    return jobs, strangers
+
+
+def _content(
+    data: DatasetVersion, folders: list[RenderFolder], results: list[Evaluated], frame: pl.DataFrame, seed: int
+) -> dict[str, Any]:
+    """``evaluation.json``: where the figures come from, and the tables of them."""
+    distributions = [one for result in results for one in result.distributions]
+    systems = [_system(folder) for folder in folders]
+    return {
+        "format": FORMAT,
+        "data_set": {"version": data.id, "digest": data.digest},
+        "systems": systems,
+        "code_version": code_version(),
+        "seed": seed,
+        "bootstrap": {"unit": UNITS, "level": 0.95, "resamples": RESAMPLES},
+        "tables": tables(frame, seed=seed, distributions=distributions, systems=systems),
+        "refused": [asdict(refused) for result in results for refused in result.refused],
+    }
+
+
+def _as_parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def read_folders(folders: Iterable[str | Path], external: Mapping[str, str | Path] | None = None) -> list[RenderFolder]:

@@ -10,10 +10,12 @@ and as many ``cells`` as there are columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dexter_model.metrics.contests import REFERENCES
+from dexter_model.metrics.renders import MADE_BY
 from dexter_model.notes import PERCEPTUAL_FEATURES
 
 ATTRIBUTES = {  # the published name: the feature here
@@ -62,18 +64,53 @@ def attribute_tables(table: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+def setting_tables(table: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Transfer depth by attribute and guidance weight by attribute, a table a measure.
+
+    Rows of one table are systems that differ in nothing but the depth or the guidance; there are as many tables as
+    there are ways to set the rest.
+
+    Args:
+        table: of an evaluation.
+        systems: of the same, with their names and how they were rendered (``renders.MADE_BY``).
+    """
+    found = []
+    for swept, of, sign in (("depth", "Transfer depth f", "f"), ("guidance", "Guidance weight w", "w")):
+        rest: dict[str, list[Mapping[str, Any]]] = {}
+        for system in systems:
+            if system["name"] in table["systems"] and system.get(swept) is not None:
+                rest.setdefault(json.dumps({k: system.get(k) for k in MADE_BY if k != swept}), []).append(system)
+        groups = [some for some in rest.values() if len({system[swept] for system in some}) > 1]
+        differs = [k for k in MADE_BY if k != swept and len({json.dumps(some[0].get(k)) for some in groups}) > 1]
+        for some in groups:
+            rows = {f"{sign} = {each[swept]:g}": each["name"] for each in sorted(some, key=lambda each: each[swept])}
+            told = ", ".join(f"{name} {_plain(some[0].get(name))}" for name in differs)
+            heading = f"{of} ({told})" if told else of
+            found += [setting_table(table, rows, measure, heading) for measure in ("deviation", "kl", "correlation")]
+    return found
+
+
+def _plain(value: Any) -> str:
+    """How a setting is told: of a checkpoint label and digest, of controls what they are."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    if "digest" in value:
+        return f"{value.get('label')} {value['digest'][:8]}"
+    return " ".join(f"{name} {_plain(each)}" for name, each in value.items())
+
+
 def setting_table(table: Mapping[str, Any], systems: Mapping[str, str], measure: str, of: str) -> Table:
     """Setting by attribute: transfer depths f or guidance weights w, each evaluated as a system.
 
     Args:
         table: of an evaluation.
-        systems: the system of each setting, by what the row is called (``f = 1/4``, ``w = 1.2``).
+        systems: the system of each setting, by what the row is called (``f = 0.25``, ``w = 1.2``).
         measure: ``correlation``, ``kl``, ``deviation`` or one of their ``space_`` forms.
         of: what the settings are, for the heading.
     """
     known = _cells(table)
     return {
-        "heading": f"{of}: {measure.replace('_', ' ')}",
+        "heading": f"{of}: {MEASURES.get(measure, measure.replace('_', ' '))}",
         "note": "",
         "columns": [*ATTRIBUTES, PAPER],
         "rows": [

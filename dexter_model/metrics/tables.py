@@ -7,7 +7,7 @@ over pieces. Undefined comparisons are counted beside it, never taken for a numb
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import polars as pl
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.metrics.distributions import Distributions, pooled
 from dexter_model.metrics.intervals import bootstrap_mean
-from dexter_model.metrics.published import attribute_tables
+from dexter_model.metrics.published import attribute_tables, setting_tables
 from dexter_model.metrics.summaries import differences, performance_tables
 
 SCHEMA = {
@@ -47,8 +47,21 @@ def measures_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     return frame.with_columns(pl.col("value", "near_zero").fill_nan(None))
 
 
-def tables(measures: pl.DataFrame, *, seed: int, distributions: Iterable[Distributions] = ()) -> list[dict[str, Any]]:
-    """The tables of an evaluation, real pieces and synthetic ones apart, as JSON values."""
+def tables(
+    measures: pl.DataFrame,
+    *,
+    seed: int,
+    distributions: Iterable[Distributions] = (),
+    systems: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """The tables of an evaluation, real pieces and synthetic ones apart, as JSON values.
+
+    Args:
+        measures: of all systems (``measures_frame``).
+        seed: of the bootstrap.
+        distributions: of values, for divergences over the whole split.
+        systems: names, and how renders were made, for tables of settings.
+    """
     found = []
     for synthetic in sorted(measures["synthetic"].unique()):
         some = measures.filter(pl.col("synthetic") == synthetic)
@@ -57,6 +70,7 @@ def tables(measures: pl.DataFrame, *, seed: int, distributions: Iterable[Distrib
         table["performance"] = performance_tables(some, table["systems"], shared, seed)
         table["differences"] = differences(some, table["systems"], seed)
         table["attributes"] = attribute_tables(table)
+        table["settings"] = setting_tables(table, systems)
         found.append(table)
     return found
 

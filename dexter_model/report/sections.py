@@ -166,7 +166,7 @@ def _table(table: Mapping[str, Any]) -> Row:
         "space": metric_tables(table, space=True),
         "chart": correlations(drawn, table["systems"]) if drawn else None,
         "performance": [value_table(part) for part in _performance(table)],
-        "attributes": [value_table(part) for part in table.get("attributes", [])],
+        "attributes": [value_table(part) for name in ("attributes", "settings") for part in table.get(name, [])],
     }
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dexter_model.metrics.main_figures import MAIN_FIGURES, MainFigure
 from dexter_model.metrics.sweeps import MOST_OFF
 from dexter_model.report.figures import INK, RENDERS, STYLE, data_uri
-from dexter_model.report.html import count, figure_cell, figure_heads, number
+from dexter_model.report.html import count, figure_cell, figure_heads, number, value_table
 
 FRONT, OTHER = RENDERS[0], "#6b7280"
 
@@ -33,6 +33,7 @@ def sweep_section(sweep: Mapping[str, Any]) -> Row:
         "heads": figure_heads(shown),
         "rows": [_row(row, compared, shown) for row in rows],
         "chart": pareto(rows) if rows else None,
+        "published": [value_table(table) for table in sweep.get("published", [])],
         "refused": sweep["refused"],
     }
 

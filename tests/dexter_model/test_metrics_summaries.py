@@ -11,7 +11,7 @@ import pytest
 from dexter_model.metrics.contests import mean_of
 from dexter_model.metrics.intervals import mean_over_units
 from dexter_model.metrics.measures import Played
-from dexter_model.metrics.published import ATTRIBUTES, attribute_tables, setting_table, steering_table
+from dexter_model.metrics.published import ATTRIBUTES, attribute_tables, setting_table, setting_tables, steering_table
 from dexter_model.metrics.summaries import differences, performance_tables
 from dexter_model.metrics.tables import measures_frame, tables
 
@@ -81,6 +81,39 @@ def test_tables_in_the_papers_shapes() -> None:
     found = dict(zip(weights["columns"], weight["cells"], strict=True))
     assert found["vel_curve"]["mean"] == pytest.approx((0.3 + 0.5 + 0.8) / 3)
     assert (found["tempo_curve"], found["paper"]) == (None, None)
+
+
+def test_settings_by_attribute() -> None:
+    def system(name: str, **how: Any) -> dict[str, Any]:
+        return {"name": name, "steps": 5, "guidance": 1.2, "checkpoint": {"label": "m", "digest": "ab" * 32}} | how
+
+    def headings(*systems: dict[str, Any]) -> dict[str, list[str]]:
+        found = setting_tables({"systems": [each["name"] for each in systems], "rows": []}, systems)
+        assert [len(row["cells"]) for table in found for row in table["rows"]] == [11] * sum(
+            len(table["rows"]) for table in found
+        )
+        return {table["heading"]: [row["label"] for row in table["rows"]] for table in found}
+
+    source = {"controls": {"source": "0"}}
+    assert headings(system("a"), system("b", steps=10)) == {}  # nothing of what the paper has tables of
+    assert headings(system("a", depth=1.0, **source), system("b", depth=0.25, **source)) == {
+        f"Transfer depth f: {measure}": ["f = 0.25", "f = 1"] for measure in ("Deviation", "KL", "Correlation")
+    }
+    grid = [system(f"{w} {k}", guidance=w, steps=k) for w in (3.0, 1.0) for k in (5, 10)]
+    several = headings(*grid, system("mean", guidance=None))
+    assert [heading for heading in several if "KL" in heading] == [
+        "Guidance weight w (steps 5): KL",
+        "Guidance weight w (steps 10): KL",
+    ]
+    assert set(map(tuple, several.values())) == {("w = 1", "w = 3")}
+    two = [
+        system(f"{w} {d}", guidance=w, checkpoint={"label": "m", "digest": d * 32})
+        for w in (1, 2)
+        for d in ("ab", "cd")
+    ]
+    assert "Guidance weight w (checkpoint m abababab): KL" in headings(*two)
+    alone = setting_tables({"systems": ["a"], "rows": []}, [system("a"), system("b", guidance=2.0)])
+    assert alone == []  # no figures of the other
 
 
 def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -76,6 +76,11 @@ def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
     page = (lab / "out" / "report.html").read_text()
     assert page.index('id="sweep"') < page.index('id="denoising"') < page.index('id="examples"')
     assert "image/webp" in page
+    published = content["published"]
+    assert len(published) == 2 * 3  # two checkpoints, three measures
+    assert all([row["label"] for row in table["rows"]] == ["f = 0.25", "f = 1"] for table in published)
+    assert all(row["cells"][-2] for table in published for row in table["rows"])  # velocity curve; "paper" is empty
+    assert "Transfer depth f (checkpoint random " in page
     assert re.search(r"Best: depth=[\d.]+, checkpoint=model", page)
 
 

@@ -84,6 +84,23 @@ def test_tables_say_what_they_hold(evaluated: Path) -> None:
     assert row["mean"] == pytest.approx(piece_means.mean())
 
 
+def test_what_is_drawn_is_told(evaluated: Path) -> None:
+    """Two pieces of one work are two pieces, and one work: an interval of one is none."""
+    content = json.loads((evaluated / "evaluation.json").read_text())
+    unit = content["bootstrap"]["unit"]
+    assert set(unit) <= set(content["tables"][0])
+    assert (unit["rows"], unit["performance"], unit["differences"]) == ("piece", "work", "work")
+    same = [Piece(**vars(p) | {"work": "w"}) for p in PIECES[:2]]
+    publish(str(evaluated.parent / "one work"), same)
+    renders = write_renders(evaluated.parent / "of one work", same)
+    (table,) = evaluate(str(evaluated.parent / "one work"), [renders], evaluated.parent / "e").tables
+    velocity = ("of one work", "velocity", "correlation")
+    (over_pieces,) = (r for r in table["rows"] if (r["system"], r["feature"], r["measure"]) == velocity)
+    over_works = table["performance"][0]["rows"][0]["cells"][0]
+    assert over_works["mean"] == pytest.approx(over_pieces["mean"])
+    assert (over_pieces["low"] is None, over_works["low"] is None) == (False, True)
+
+
 def test_samples_have_a_mean_that_is_a_system(evaluated: Path) -> None:
     measures = pl.read_parquet(evaluated / "measures.parquet").filter(feature="velocity", measure="correlation")
     samples = (
