@@ -74,6 +74,7 @@ def export_hdf5(
     *,
     mixups: bool = False,
     score_paths: Mapping[tuple[str, str], str] | None = None,
+    path_remap: Mapping[str, str] | None = None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Exported:
     """Write a version as the original's files.
@@ -83,7 +84,9 @@ def export_hdf5(
         folder: where to; made when missing.
         window: N.
         mixups: add the means of every two real performances of a piece of the training split.
-        score_paths: the score's file by corpus and key of the piece, for ``score_path``; '' where there is none.
+        score_paths: the score's file by corpus and key of the piece, for ``score_path``, which says where it lies from
+            the folder on; '' where there is none.
+        path_remap: old and new beginnings of the scores' paths; these are written as they become.
         progress: called with the performances written so far.
     """
     folder = Path(folder)
@@ -96,7 +99,8 @@ def export_hdf5(
         for piece, split in zip(version.pieces(), splits, strict=True):
             ids = _write_ids(folder, window, names[piece.corpus, piece.key], piece.note_id)
             told = {"piece_name": piece.key, "split": split}
-            told["score_path"] = (score_paths or {}).get((piece.corpus, piece.key), "")
+            place = (score_paths or {}).get((piece.corpus, piece.key), "")
+            told["score_path"] = _written_path(place, folder, path_remap or {})
             blocks = _windows(piece, window)
             for row in range(len(piece.performance)):
                 later = _later(piece, row) if mixups and split == "train" else np.zeros(0, int)
@@ -121,6 +125,14 @@ def remapped(path: str, prefixes: Mapping[str, str]) -> str:
         if path == old or path.startswith(old.rstrip("/") + "/"):
             return new.rstrip("/") + path[len(old.rstrip("/")) :]
     return path
+
+
+def _written_path(path: str, folder: Path, prefixes: Mapping[str, str]) -> str:
+    """A score's path as the file tells it: remapped, else relative, so that it names no folder of this machine."""
+    elsewhere = remapped(path, prefixes)
+    if not path or elsewhere != path:
+        return elsewhere
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
 
 
 @contextlib.contextmanager

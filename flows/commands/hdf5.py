@@ -30,7 +30,8 @@ def export_hdf5(
     """Write a data set as the original DExter's files: HDF5 windows, note ids, pairs, errors.
 
     codec_N={N}[_mixup].hdf5 has a group a performance: p_codec, s_codec, c_codec (NaN where not known) and paths. The
-    paths of scores are those of the corpora found on this machine, --path-remap writes others. Pairs are plain numbers.
+    paths of scores lead from --out to the corpora found on this machine, --path-remap writes others. Pairs are plain
+    numbers.
     """
     from dexter_model.dataset import hdf5
     from dexter_model.dataset.hdf5_pairs import export_pairs
@@ -42,9 +43,10 @@ def export_hdf5(
     scores, missing = _score_paths(data.catalogue["corpus"].unique().to_list(), datasets_root, data_root)
     for told in missing:
         say(f"no score paths: {told}")
-    paths = {place: hdf5.remapped(path, prefixes) for place, path in scores.items()}
     with bar("Exporting performances", data.performances.height) as advance_to:
-        done = hdf5.export_hdf5(data, out, window, mixups=mixup, score_paths=paths, progress=advance_to)
+        done = hdf5.export_hdf5(
+            data, out, window, mixups=mixup, score_paths=scores, path_remap=prefixes, progress=advance_to
+        )
     print(f"{done.performances:,} performances, {done.windows:,} windows, {done.errors:,} errors: {done.path}")
     for path in export_pairs(data, out, window, pairs, seed, mixups=mixup) if pairs else ():
         print(path)
@@ -80,8 +82,8 @@ def import_hdf5(
 ) -> None:
     """Make a data set of an HDF5 file of the original DExter, or of ours; the version holds exactly the file.
 
-    Beats and markings come from the score files that score_path names: lead there with --path-remap. What is lost is
-    told. Pickled lists of pairs are refused.
+    Beats and markings come from the score files that score_path names: lead there with --path-remap. What is lost, and
+    how many windows change their split, is told. Pickled lists of pairs are refused.
     """
     from dexter_model.dataset import hdf5_import
     from dexter_model.dataset.hdf5_pairs import import_pairs

@@ -163,6 +163,26 @@ def test_paths_are_remapped_where_a_folder_ends() -> None:
     assert remapped("C:/x/a", prefixes) == "y/a"
 
 
+def test_score_paths_name_no_folder_of_this_machine(tmp_path: Path, sandbox: Sandbox) -> None:
+    theirs, _, _ = write_original(tmp_path / "theirs")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "theirs", target_is_directory=True)
+    remap = {"/gone": str(tmp_path / "theirs")}
+    version = import_hdf5(theirs, str(tmp_path / "store"), sandbox, path_remap=remap).version
+    scores = {("VIENNA422", "Chopin_op38"): str(tmp_path / "elsewhere" / "scores" / "x.musicxml")}
+    for prefixes, written in (
+        ({}, "../../theirs/scores/x.musicxml"),
+        ({str(tmp_path / "elsewhere"): "/data"}, "/data/scores/x.musicxml"),
+        ({"/another": "/data"}, "../../theirs/scores/x.musicxml"),
+    ):
+        done = export_hdf5(version, tmp_path / "ours" / "one", 20, score_paths=scores, path_remap=prefixes)
+        with h5py.File(done.path, "a") as file:
+            assert set(file["VIENNA422_0/score_path"].asstr()) == {written}
+            for name in ("VIENNA422_0", "VIENNA422_1", "VIENNA422_2"):
+                del file[name]["dexter"]  # so that beats come from the score
+        back = import_hdf5(done.path, str(tmp_path / "back"), sandbox, path_remap={"/data": str(tmp_path / "theirs")})
+        np.testing.assert_allclose(np.diff(back.version.piece("VIENNA422", "Chopin_op38").score["onset_beat"]), 1)
+
+
 NOTE = """<note id="n{n}"><pitch><step>{step}</step><octave>4</octave></pitch><duration>2</duration>
 <voice>1</voice></note>"""
 SCORE = """<?xml version="1.0"?><score-partwise version="3.1"><part-list><score-part id="P1"><part-name>P</part-name>
