@@ -12,7 +12,7 @@ from typing import Any
 
 from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
-from dexter_model.training.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint
+from dexter_model.training.checkpoint import CHECKPOINTS, Checkpoint, latest_checkpoint, load_checkpoint
 
 # How long, how often, and who is told: these may change between the runs of one training.
 _FREE = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "wandb"}
@@ -25,7 +25,7 @@ def steps_taken(out: Path, config: ExpressionConfig, dataset: Mapping[str, Any],
         InputError: it was trained with other settings or data, under another label, or for longer
             (``resume_mismatch``), or cannot be read.
     """
-    latest = latest_checkpoint(out / "checkpoints")
+    latest = latest_checkpoint(out / CHECKPOINTS)
     if latest is None:
         return 0
     checkpoint = load_checkpoint(latest)

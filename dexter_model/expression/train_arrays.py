@@ -26,7 +26,7 @@ from dexter_model.expression.denoiser import build_denoiser
 from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
 from dexter_model.expression.resuming import steps_taken
 from dexter_model.expression.validation import RenderedWindows
-from dexter_model.training.loop import FitResult, Hooks, Progress, Validation, fit
+from dexter_model.training.loop import BatchLoss, FitResult, Hooks, Progress, Validation, fit
 
 
 def train_on_arrays(
@@ -64,28 +64,10 @@ def train_on_arrays(
     """
     steps_taken(out, config, dataset, label)  # or a refusal
     statistics = training.statistics(config.denoiser.codec_scale)
-    schedule = noise_schedule(config.diffusion).to(device)
-    notes = training.normalised(statistics).to(device)
-    window, batch = config.denoiser.window, max(1, config.training.batch_size // workers)
-    transfer = config.training.train_target == "transfer"
-    notes = notes.paired() if transfer else notes
-
-    def batch_loss(denoiser: Denoiser, generator: torch.Generator) -> Tensor:
-        if transfer:
-            windows = notes.draw_pairs(batch, window, generator)
-        else:
-            windows = notes.draw(batch, window, generator, config.training.mixup)
-        return diffusion_loss(denoiser, windows, schedule, config, generator)
-
-    meta = {
-        "label": label,
-        "config": config.to_dict(),
-        "statistics": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(statistics).items()},
-        "dataset": dict(dataset),
-    }
+    meta = {"label": label, "config": config.to_dict(), "statistics": asdict(statistics), "dataset": dict(dataset)}
     return fit(
         initial_denoiser(config).to(device),
-        batch_loss,
+        _batch_loss(training.normalised(statistics).to(device), config, workers),
         config.training,
         out,
         meta,
@@ -94,6 +76,22 @@ def train_on_arrays(
         rank=rank,
         seconds=seconds,
     )
+
+
+def _batch_loss(notes: ResidentNotes, config: ExpressionConfig, workers: int) -> BatchLoss:
+    """The loss of a worker's share of a batch of random windows, or of pairs of them."""
+    training, window = config.training, config.denoiser.window
+    share, schedule = max(1, training.batch_size // workers), noise_schedule(config.diffusion).to(notes.codec.device)
+    paired = notes.paired() if training.train_target == "transfer" else None
+
+    def loss(denoiser: Denoiser, generator: torch.Generator) -> Tensor:
+        if paired is not None:
+            windows = paired.draw_pairs(share, window, generator)
+        else:
+            windows = notes.draw(share, window, generator, training.mixup)
+        return diffusion_loss(denoiser, windows, schedule, config, generator)
+
+    return loss
 
 
 def _validation(

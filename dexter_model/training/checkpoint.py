@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FORMAT = "dexter-checkpoint-1"
 MODEL, META, TRAINING_STATE = "model.safetensors", "checkpoint.json", "training_state.safetensors"
+CHECKPOINTS = "checkpoints"  # in a training's output folder: step_..., each a checkpoint
 _STEP = re.compile(r"step_(\d{8,})")
 _PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy"}
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and above; the zip that torch.save writes
@@ -113,7 +114,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     _refuse_pickle(path)
-    folder = path if (path / META).exists() else latest_checkpoint(path / "checkpoints") or path
+    folder = path if (path / META).exists() else latest_checkpoint(path / CHECKPOINTS) or path
     _refuse_pickle(folder / MODEL)
     try:
         files = {name: (folder / name).read_bytes() for name in (MODEL, META)}

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from dexter_model.training.checkpoint import step_folder
+from dexter_model.training.checkpoint import CHECKPOINTS, step_folder
 from dexter_model.training.config import LoopConfig
 from dexter_model.training.ema import update_average
 from dexter_model.training.log import TrainingLog
-from dexter_model.training.run import History, Run, begin_run, diverged, publish, publish_best
+from dexter_model.training.run import History, Run, begin_run, diverged, publish, publish_if_best
 
 Predict = Callable[..., Tensor]
 BatchLoss = Callable[[Predict, torch.Generator], Tensor]
@@ -119,35 +119,30 @@ def fit(
     """
     hooks, began = hooks or Hooks(), time.monotonic()
     torch.set_num_threads(config.threads)
-    run = begin_run(model, config, out / "checkpoints")
+    run = begin_run(model, config, out, meta)
     network: Any = hooks.wrap(model)
     network = torch.compile(network) if config.compile else network  # the weights keep their names in ``model``
-    first_step = run.step
     log = TrainingLog(out, run.step, config.wandb) if rank == 0 else None
-    progress = _progress(run, config, 0.0)
+    first_step, progress = run.step, _progress(run, 0.0)
     while run.step < config.steps:
-        _take_step(run, network, batch_loss, config, rank)
+        _take_step(run, network, batch_loss, rank)
         late = seconds is not None and time.monotonic() - began > seconds
-        last = run.step == config.steps
-        validating = last or run.step % config.validate_every == 0
-        if validating or run.step % config.log_every == 0:
-            evaluation = _record(run, validation if validating and log is not None else None, out)
-            progress = _progress(run, config, (run.step - first_step) / (time.monotonic() - began))
+        validating = _due(run, config.validate_every)
+        if validating or _due(run, config.log_every):
+            evaluation = _record(run, validation if validating and rank == 0 else None)
+            progress = _progress(run, (run.step - first_step) / (time.monotonic() - began))
             if log is not None:
-                log.write(progress.step, _scalars(run, progress, evaluation), evaluation.images if evaluation else {})
-                if run.is_best():
-                    publish_best(run, config, out, meta)
+                _log_row(log, run, evaluation, progress.steps_per_sec)
+                publish_if_best(run)
                 hooks.logged(progress)
-        if last or late or run.step % config.checkpoint_every == 0:
+        if late or _due(run, config.checkpoint_every):
             _average_over_ranks(run.loss_sum)
-            folder = publish(run, config, out / "checkpoints", meta) if rank == 0 else None
-            hooks.checkpointed(folder, progress)
+            hooks.checkpointed(publish(run) if rank == 0 else None, progress)
         if late:  # without a row of the history or a validation, which the undisturbed run would not have
             break
     if log is not None:
         log.close()
-    folder = step_folder(out / "checkpoints", run.step)
-    elapsed = time.monotonic() - began
+    folder, elapsed = step_folder(out / CHECKPOINTS, run.step), time.monotonic() - began
     return FitResult(folder, run.digest, run.step, progress.loss, progress.validation_loss, elapsed, run.history)
 
 
@@ -156,8 +151,13 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _take_step(run: Run, network: Predict, batch_loss: BatchLoss, config: LoopConfig, rank: int) -> None:
-    device = run.loss_sum.device
+def _due(run: Run, every: int) -> bool:
+    """Whether it is time for what is done every so many steps: at the end it is for everything."""
+    return run.step % every == 0 or run.step == run.config.steps
+
+
+def _take_step(run: Run, network: Predict, batch_loss: BatchLoss, rank: int) -> None:
+    config, device = run.config, run.loss_sum.device
     seed = step_seed(config.seed, run.step, rank)
     generator = torch.Generator(device).manual_seed(seed)
     torch.manual_seed(seed)  # dropout draws from torch's own generators
@@ -174,7 +174,7 @@ def _take_step(run: Run, network: Predict, batch_loss: BatchLoss, config: LoopCo
     run.loss_sum += loss.detach()
 
 
-def _record(run: Run, validation: Validation | None, out: Path) -> Evaluation | None:
+def _record(run: Run, validation: Validation | None) -> Evaluation | None:
     """Add a row to the history: the mean loss of all ranks since the last one, and what validation says."""
     _average_over_ranks(run.loss_sum)
     since = run.step - int(run.history[-1][0] or 0 if run.history else 0)
@@ -187,11 +187,20 @@ def _record(run: Run, validation: Validation | None, out: Path) -> Evaluation | 
         with torch.no_grad():
             criterion = validation_loss = float(validation.loss(model))
             if validation.evaluate is not None:
-                evaluation = validation.evaluate(model, step_folder(out / "validation", run.step))
+                evaluation = validation.evaluate(model, step_folder(run.out / "validation", run.step))
                 criterion = evaluation.criterion
     run.history.append([run.step, loss, validation_loss, criterion])
     run.loss_sum.zero_()
     return evaluation
+
+
+def _log_row(log: TrainingLog, run: Run, evaluation: Evaluation | None, speed: float) -> None:
+    """Log the history's last row, and what the evaluation measured and drew."""
+    _, loss, validation_loss, _ = run.history[-1]
+    named = {"loss/train": loss, "loss/validation": validation_loss, "speed/steps_per_sec": speed}
+    scalars = {name: value for name, value in named.items() if value is not None}
+    measures, images = (evaluation.measures, evaluation.images) if evaluation is not None else ({}, {})
+    log.write(run.step, {**scalars, **measures}, images)
 
 
 def _average_over_ranks(value: Tensor) -> None:
@@ -201,17 +210,8 @@ def _average_over_ranks(value: Tensor) -> None:
         value /= distributed.get_world_size()
 
 
-def _progress(run: Run, config: LoopConfig, speed: float) -> Progress:
+def _progress(run: Run, speed: float) -> Progress:
     loss = float(run.history[-1][1] or 0.0) if run.history else math.nan
     validated = [row for row in run.history if row[2] is not None]
     _, _, validation_loss, criterion = validated[-1] if validated else (None,) * 4
-    return Progress(run.step, config.steps, loss, validation_loss, criterion, speed)
-
-
-def _scalars(run: Run, progress: Progress, evaluation: Evaluation | None) -> dict[str, float]:
-    """The numbers of the history's last row as they are logged."""
-    scalars = {"loss/train": progress.loss, "speed/steps_per_sec": progress.steps_per_sec}
-    validation_loss = run.history[-1][2]
-    if validation_loss is not None:
-        scalars["loss/validation"] = validation_loss
-    return scalars | dict(evaluation.measures if evaluation else {})
+    return Progress(run.step, run.config.steps, loss, validation_loss, criterion, speed)

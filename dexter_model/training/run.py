@@ -1,4 +1,4 @@
-"""What changes while a model is trained, how it is published as a checkpoint, and how a run goes on from one."""
+"""A model while it is trained, how it is published as a checkpoint, and how a run goes on from one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dexter_model.digests import code_version
 from dexter_model.errors import InputError
 from dexter_model.training.checkpoint import (
+    CHECKPOINTS,
     latest_checkpoint,
     load_checkpoint,
     load_training_state,
@@ -31,12 +32,18 @@ History = list[list[float | None]]  # [step, train loss, validation loss or None
 
 @dataclass
 class Run:
-    """Weights, their average, the optimiser's moments, and how it went."""
+    """Weights, their average and the optimiser's moments, and how it went; ``meta`` is what a checkpoint tells beside.
+
+    ``loss_sum`` is a scalar on the model's device: losses since the last row of the history.
+    """
 
     model: nn.Module
+    config: LoopConfig
+    out: Path
+    meta: Mapping[str, Any]
     optimiser: torch.optim.Optimizer
     average: Weights
-    loss_sum: Tensor  # since the last row of the history
+    loss_sum: Tensor
     step: int = 0
     history: History = field(default_factory=list)
     digest: str = ""
@@ -47,28 +54,23 @@ class Run:
         model.load_state_dict(self.average)
         return model.eval()
 
-    def is_best(self) -> bool:
-        """Whether the last row of the history has the lowest criterion of all."""
-        criteria = [row[3] for row in self.history if row[3] is not None]
-        return self.history[-1][3] is not None and min(criteria[:-1], default=np.inf) > criteria[-1]
 
-
-def begin_run(model: nn.Module, config: LoopConfig, checkpoints: Path) -> Run:
-    """A run of ``model`` from its beginning, or from the newest of its ``checkpoints``.
+def begin_run(model: nn.Module, config: LoopConfig, out: Path, meta: Mapping[str, Any]) -> Run:
+    """A run of ``model`` from its beginning, or from the newest checkpoint in ``out``.
 
     Raises:
         InputError: the checkpoint cannot be read.
     """
     device = next(model.parameters()).device
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    run = Run(model, optimiser, copy_weights(model), torch.zeros((), device=device))
-    latest = latest_checkpoint(checkpoints)
+    run = Run(model, config, out, meta, optimiser, copy_weights(model), torch.zeros((), device=device))
+    latest = latest_checkpoint(out / CHECKPOINTS)
     if latest is not None:
         _restore(run, latest)
     return run
 
 
-def publish(run: Run, config: LoopConfig, checkpoints: Path, meta: Mapping[str, Any]) -> Path:
+def publish(run: Run) -> Path:
     """Write the checkpoint of the run's step and forget the oldest ones; returns its folder.
 
     Raises:
@@ -76,19 +78,20 @@ def publish(run: Run, config: LoopConfig, checkpoints: Path, meta: Mapping[str, 
     """
     if not all(bool(weights.isfinite().all()) for weights in run.average.values()):
         raise diverged(f"the weights are no longer numbers at step {run.step}")
-    folder = step_folder(checkpoints, run.step)
+    folder = step_folder(run.out / CHECKPOINTS, run.step)
     resuming = {f"model/{name}": value for name, value in run.model.state_dict().items()} | {"loss_sum": run.loss_sum}
     for index, slots in run.optimiser.state_dict()["state"].items():
         resuming |= {f"optimiser/{index}/{name}": value for name, value in slots.items()}
-    described = _described(run, config, meta)
-    run.digest = write_checkpoint(folder, _as_arrays(run.average), described, _as_arrays(resuming))
-    prune_checkpoints(checkpoints, config.keep_checkpoints)
+    run.digest = write_checkpoint(folder, _as_arrays(run.average), _described(run), _as_arrays(resuming))
+    prune_checkpoints(run.out / CHECKPOINTS, run.config.keep_checkpoints)
     return folder
 
 
-def publish_best(run: Run, config: LoopConfig, out: Path, meta: Mapping[str, Any]) -> None:
-    """Write the averaged weights as ``out``'s best model, which nothing resumes from."""
-    write_checkpoint(out / BEST, _as_arrays(run.average), _described(run, config, meta))
+def publish_if_best(run: Run) -> None:
+    """Write the averaged weights as the best model, which nothing resumes from, if the last validation says so."""
+    *before, criterion = (row[3] for row in run.history)
+    if criterion is not None and all(other is None or criterion < other for other in before):
+        write_checkpoint(run.out / BEST, _as_arrays(run.average), _described(run))
 
 
 def diverged(reason: str) -> InputError:
@@ -112,8 +115,9 @@ def _restore(run: Run, folder: Path) -> None:
     run.step, run.history, run.digest = checkpoint.meta["step"], checkpoint.meta["history"], checkpoint.digest
 
 
-def _described(run: Run, config: LoopConfig, meta: Mapping[str, Any]) -> dict[str, Any]:
-    return {"code_version": code_version(), "seed": config.seed, "step": run.step, "history": run.history, **meta}
+def _described(run: Run) -> dict[str, Any]:
+    told = {"code_version": code_version(), "seed": run.config.seed, "step": run.step, "history": run.history}
+    return {**told, **run.meta}
 
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

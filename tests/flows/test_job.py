@@ -63,8 +63,10 @@ def test_the_job_renders_with_the_best_model(
     parameters = load(JobParameters, tmp_path / "job.yaml", options, {"out": str(tmp_path / "out")})
     data, config, model = build(parameters.build), parameters.train.expression(), tmp_path / "out" / "model"
     opened = open_version(parameters.build.store)
-    splits = [resident_split(opened, split, config.denoiser) for split in ("train", "validation")]
-    train_on_arrays(*splits, config, model, dataset={"version": data.version, "digest": data.digest})
+    training, validation = (resident_split(opened, split, config.denoiser) for split in ("train", "validation"))
+    assert training is not None
+    dataset = {"version": data.version, "digest": data.digest}
+    train_on_arrays(training, validation, config, model, dataset=dataset)
     shutil.rmtree(model / "best")
     shutil.copytree(step_folder(model / "checkpoints", 2), model / "best")
     run(parameters)
