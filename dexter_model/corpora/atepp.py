@@ -21,6 +21,7 @@ from dexter_model.errors import InputError
 
 METADATA = "ATEPP-metadata*.csv"
 COLUMNS = ("midi_path", "score_path", "artist")
+QUALITY = "quality"  # from version 1.2 on: corrupted, low quality, background noise, applause, high quality
 SCORE_SUFFIXES = (".musicxml", ".mxl", ".xml")
 NAMESAKES = {"Carl Philipp Emanuel Bach": "C. P. E. Bach", "Clara Schumann": "Clara Schumann"}
 _RANGE = re.compile(r"\d+-\d{3,}")  # BWV 870-893: a whole book
@@ -51,7 +52,7 @@ def listed(root: Path) -> list[Row]:
     Raises:
         InputError: ``corpus_unreadable``.
     """
-    rows = read_table(_table(root), COLUMNS)
+    rows = read_table(_table(root), COLUMNS, (QUALITY,))
     return [row | {name: normal(row[name]) for name in ("midi_path", "score_path")} for row in rows if row["midi_path"]]
 
 
@@ -92,12 +93,14 @@ def _piece(folder: Path, rows: dict[Path, Row], base: Path) -> PieceSource:
     key = normal(key_of(folder, base))
     composer, name = named(key)
     title = key.partition("/")[2].replace("/", " – ").replace("_", " ")
-    performances = tuple(
-        PerformanceSource(row["midi_path"], place_of(path), existing(path.with_suffix("") / "align.csv"), row["artist"])
-        for path, row in sorted(rows.items())
-    )
+    performances = tuple(_performance(path, row) for path, row in sorted(rows.items()))
     work = work_of("ATEPP", key, composer, name)
     return PieceSource("ATEPP", key, work, composer, title, _score(folder, rows.values(), base), performances)
+
+
+def _performance(path: Path, row: Row) -> PerformanceSource:
+    alignment = existing(path.with_suffix("") / "align.csv")
+    return PerformanceSource(row["midi_path"], place_of(path), alignment, row["artist"], recording=row[QUALITY].lower())
 
 
 def _score(folder: Path, rows: Iterable[Row], base: Path) -> str | None:

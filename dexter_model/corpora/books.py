@@ -11,8 +11,8 @@ from dexter_model.errors import InputError
 Row = dict[str, str]
 
 
-def read_table(path: Path, columns: Collection[str]) -> list[Row]:
-    """The named columns of a CSV table, a row a line; missing values are ''.
+def read_table(path: Path, columns: Collection[str], optional: Collection[str] = ()) -> list[Row]:
+    """The named columns of a CSV table, a row a line; missing values are '', as are those of columns it need not have.
 
     Raises:
         InputError: ``corpus_unreadable`` when it is missing, damaged, or lacks a column.
@@ -23,7 +23,7 @@ def read_table(path: Path, columns: Collection[str]) -> list[Row]:
             lacking = sorted(set(columns) - set(lines.fieldnames or ()))
             if lacking:
                 raise ValueError(f"it lacks the columns {', '.join(lacking)}")
-            return [{name: (line[name] or "").strip() for name in columns} for line in lines]
+            return [{name: (line.get(name) or "").strip() for name in (*columns, *optional)} for line in lines]
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InputError(path, f"cannot be read ({reason})", "Get the corpus again", "corpus_unreadable") from None

@@ -17,6 +17,7 @@ class PerformanceSource:
     ``key`` is the performance file's path inside the corpus (posix) and names it for ever; ``alignment`` is None when
     the performance file is a match file, which holds its own, or when there is none (``performance`` ends in ``.mid``).
     ``robust`` is False where only alignments were asked for that the corpus's books call robust and this is none.
+    ``recording`` is what the corpus's books say of the recording that it was transcribed from, such as "low quality".
     """
 
     key: str
@@ -25,6 +26,7 @@ class PerformanceSource:
     performer: str
     synthetic: bool = False
     robust: bool = True
+    recording: str = ""
 
     @property
     def aligned(self) -> bool:

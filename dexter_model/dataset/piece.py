@@ -226,6 +226,7 @@ def _read(source: PieceSource, performance: PerformanceSource, sandbox: Sandbox)
     if not performance.robust:
         reason, remedy = "its corpus's books do not call its alignment robust", "Do not ask for robust alignments only"
         raise InputError(performance.performance, reason, remedy, "alignment_not_robust")
+    quality.refuse_corrupted(performance.recording, performance.performance)
     return sandbox.call(read_performance, performance.performance, performance.alignment)
 
 
@@ -334,5 +335,5 @@ def _performance_row(performance: _Encoded) -> dict[str, Any]:
         "tempo_outlier": bool(encoded.tempo_outlier),
         "mean_tempo": float(60.0 / encoded.p_codec[encoded.matched, 0].mean(dtype=np.float64)),
         "perceptual": features.source,
-        **quality.row(figures),
+        **quality.row(figures, source.recording),
     }

@@ -119,11 +119,13 @@ def fingerprint(source: PieceSource, perceptual: str = DEFAULT, *, verify: bool 
 
 def _performance(source: PerformanceSource, perceptual: str, verify: bool) -> Fingerprint:
     csv = features_csv(source.performance) if perceptual == "csv" else None
+    told = [] if source.robust else ["not robust"]
+    told += [source.recording] if source.recording else []
     return {
         "performance": digest_or_empty(source.performance, verify=verify),
         "alignment": digest_or_empty(source.alignment, verify=verify),
         "perceptual": digest_or_empty(csv, verify=verify),
-        "described": [source.performer, source.synthetic, *([] if source.robust else ["not robust"])],
+        "described": [source.performer, source.synthetic, *told],
     }
 
 

@@ -79,6 +79,14 @@ BOUNDS = (
     Bound("pedal_stuck", "pedal_down_share", True, 0.98, None, "of the time the pedal is down"),
     Bound("constant_velocity", "velocity_sd", False, 2.0, None, "standard deviation of its velocities"),
 )
+# What ATEPP's books say of recordings, from version 1.2 on; "high quality" is no reason for doubt.
+CORRUPTED = "corrupted"  # the transcription, as its makers found by hearing it
+RECORDINGS = {
+    CORRUPTED: "recording_corrupted",
+    "low quality": "recording_low_quality",
+    "background noise": "recording_background_noise",
+    "applause": "recording_applause",
+}
 
 
 def measure(score: Score, performance: Performance, alignment: Alignment, encoded: EncodedPerformance) -> Quality:
@@ -135,14 +143,26 @@ def refuse_hopeless(quality: Quality, path: str) -> None:
             )
 
 
+def refuse_corrupted(recording: str, path: str) -> None:
+    """Refuse a performance whose transcription its corpus's books call corrupted.
+
+    Raises:
+        InputError: ``recording_corrupted``.
+    """
+    if CORRUPTED in recording:
+        reason = "its corpus's books call its transcription corrupted"
+        raise InputError(path, reason, "Transcribe another recording", RECORDINGS[CORRUPTED])
+
+
 def columns() -> dict[str, type]:
     """The columns that the figures take in the table of performances, and ``flags``, codes separated by spaces."""
     return {field.name: {"int": int, "float": float}[str(field.type)] for field in fields(Quality)} | {"flags": str}
 
 
-def row(quality: Quality) -> dict[str, Any]:
-    """The values of ``columns``."""
-    return asdict(quality) | {"flags": " ".join(flags(quality))}
+def row(quality: Quality, recording: str = "") -> dict[str, Any]:
+    """The values of ``columns``; what the books say of the recording is among the flags."""
+    said = [code for words, code in RECORDINGS.items() if words in recording]
+    return asdict(quality) | {"flags": " ".join(flags(quality) + said)}
 
 
 def key_span(performance: Performance) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dexter_model.dataset.quality import BOUNDS, Bound
+from dexter_model.dataset.quality import BOUNDS, CORRUPTED, RECORDINGS, Bound
 from dexter_model.report.figures import RENDERS, STYLE, data_uri
 from dexter_model.report.html import count, number
 
@@ -49,7 +49,8 @@ def quality_section(data: DatasetVersion) -> Row | None:
     if measured.is_empty():
         return None
     flagged = measured.filter(pl.col("flags") != "")
-    refused = data.quarantine.filter(pl.col("code").is_in([bound.code for bound in BOUNDS]))
+    refusals = [*(bound.code for bound in BOUNDS), RECORDINGS[CORRUPTED]]
+    refused = data.quarantine.filter(pl.col("code").is_in(refusals))
     summary = (
         f"{number(len(flagged))} of {count(len(measured), 'performance')} carry a flag: worth a look, but in the data "
         f"set. Refused for their quality and in the quarantine: {number(len(refused))}."
@@ -57,7 +58,7 @@ def quality_section(data: DatasetVersion) -> Row | None:
     return {
         "summary": summary,
         "figure": distributions(measured),
-        "flags": [_flag(bound, measured, refused) for bound in BOUNDS],
+        "flags": [*(_flag(bound, measured, refused) for bound in BOUNDS), *_recordings(measured, refused)],
         "worst": [_worst(row) for row in worst(flagged).iter_rows(named=True)],
         "unlisted": max(0, len(flagged) - WORST),
     }
@@ -107,15 +108,25 @@ def _histogram(axes: Axes, drawn: _Drawn, values: dict[str, pl.Series]) -> None:
 
 def _flag(bound: Bound, measured: pl.DataFrame, refused: pl.DataFrame) -> Row:
     """One line of ``BOUNDS``: what it says, and how many it struck."""
-    flagged = measured.filter(pl.col("flags").str.split(" ").list.contains(bound.code))
     return {
-        "code": bound.code,
         "told": bound.told,
         "doubtful": _limit(bound, bound.doubtful),
         "hopeless": "never" if bound.hopeless is None else _limit(bound, bound.hopeless),
-        "flagged": len(flagged),
-        "refused": len(refused.filter(pl.col("code") == bound.code)),
+        **_counted(bound.code, measured, refused),
     }
+
+
+def _recordings(measured: pl.DataFrame, refused: pl.DataFrame) -> list[Row]:
+    """What corpora's books say of recordings, a line for each thing that is said of any."""
+    told = {"told": "say the corpus's books", "hopeless": "never"}
+    rows = [told | {"doubtful": words, **_counted(code, measured, refused)} for words, code in RECORDINGS.items()]
+    rows[0]["hopeless"] = "always"
+    return [row for row in rows if row["flagged"] or row["refused"]]
+
+
+def _counted(code: str, measured: pl.DataFrame, refused: pl.DataFrame) -> Row:
+    flagged = measured.filter(pl.col("flags").str.split(" ").list.contains(code))
+    return {"code": code, "flagged": len(flagged), "refused": len(refused.filter(pl.col("code") == code))}
 
 
 def _limit(bound: Bound, limit: float) -> str:

@@ -18,6 +18,7 @@ from dexter_model.corpora.download import download
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.works import work_of
 from dexter_model.dataset.piece import Piece, encode_piece
+from dexter_model.dataset.plan import fingerprint, reason_to_run
 from dexter_model.errors import InputError
 from dexter_model.notes import Alignment
 from dexter_model.reading.alignment import load_alignment
@@ -175,6 +176,18 @@ def test_accents_may_be_spelled_otherwise_on_disk(tmp_path: Path) -> None:
     assert Path(str(piece.score)).is_file()
     assert Path(piece.performances[0].performance).is_file()
     assert check("ATEPP", roots).listed_not_present == ()
+
+
+def test_what_the_table_says_of_recordings_goes_with_them(tmp_path: Path) -> None:
+    said = ("", "Corrupted", "low quality", "high quality")
+    rows = "".join(f"A,C,,{NOCTURNE.replace(',', '')}/{n}.mid,{quality}\n" for n, quality in enumerate(said))
+    files = [f"{NOCTURNE.replace(',', '')}/{n}.mid" for n in range(4)]
+    [piece] = discover("ATEPP", touched(tmp_path, "artist,composer,score_path,midi_path,quality\n" + rows, *files))
+    assert [each.recording for each in piece.performances] == ["", "corrupted", "low quality", "high quality"]
+    without = replace(piece, performances=tuple(replace(each, recording="") for each in piece.performances))
+    reason = reason_to_run(fingerprint(piece, "none"), fingerprint(without, "none"))
+    assert reason is not None
+    assert reason.startswith(f"description of {files[1]} changed")
 
 
 # -- hostile metadata

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dexter_model.corpora.layouts import folder
+from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.build import building, gathered, shard_name, write_shard
 from dexter_model.dataset.piece import encode_piece
 from dexter_model.dataset.quality import BOUNDS
@@ -36,6 +38,12 @@ def match_file(path: Path, *, deleted: int = 0, velocity: int = 0) -> None:
     path.write_text(HEAD + "\n".join(lines) + "\n" + pedal)
 
 
+def said_of(source: PieceSource, books: dict[str, str]) -> PieceSource:
+    """The piece with what the books say of its recordings."""
+    played = tuple(replace(each, recording=books.get(each.key, "")) for each in source.performances)
+    return replace(source, performances=played)
+
+
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     corpus, url = tmp_path_factory.mktemp("corpus"), str(tmp_path_factory.mktemp("data") / "store")
@@ -43,8 +51,11 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
     match_file(corpus / "gaps.match", deleted=2)
     match_file(corpus / "gaps_flat.match", velocity=64, deleted=2)
     match_file(corpus / "hopeless.match", deleted=3)
+    match_file(corpus / "noisy.match")
+    match_file(corpus / "torn.match")
+    books = {"noisy.match": "background noise, applause", "torn.match": "corrupted", "sound.match": "high quality"}
     with Sandbox() as sandbox, building(url) as build:
-        encoded = [encode_piece(source, sandbox, "none") for source in folder(corpus)]
+        encoded = [encode_piece(said_of(source, books), sandbox, "none") for source in folder(corpus)]
         pieces = [piece for piece, _ in encoded if piece is not None]
         refused = [item for _, items in encoded for item in items]
         sources = [{"corpus": p.corpus, "key": p.key, "result": "", "fingerprint": "{}"} for p in pieces]
@@ -62,14 +73,17 @@ def section(version: DatasetVersion) -> dict[str, Any]:
 
 
 def test_flags_are_counted_the_worst_come_first_and_refusals_are_told(section: dict[str, Any]) -> None:
-    assert section["summary"].startswith("2 of 3 performances carry a flag")
-    assert section["summary"].endswith("in the quarantine: 1.")
+    assert section["summary"].startswith("3 of 4 performances carry a flag")
+    assert section["summary"].endswith("in the quarantine: 2.")
     counts = {row["code"]: (row["flagged"], row["refused"]) for row in section["flags"]}
     assert counts == {bound.code: (0, 0) for bound in BOUNDS} | {
         "low_alignment_match_ratio": (2, 1),
         "constant_velocity": (1, 0),
+        "recording_corrupted": (0, 1),
+        "recording_background_noise": (1, 0),
+        "recording_applause": (1, 0),
     }
-    assert [row["performance"] for row in section["worst"]] == ["gaps_flat.match", "gaps.match"]
+    assert [row["performance"] for row in section["worst"]] == ["gaps_flat.match", "noisy.match", "gaps.match"]
     assert section["worst"][0]["flags"] == ["low_alignment_match_ratio", "constant_velocity"]
     assert section["worst"][0]["figures"] == ["60%", "40%", "0%", "0%", "0%"]
     assert section["unlisted"] == 0
