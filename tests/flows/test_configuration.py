@@ -23,6 +23,7 @@ def test_the_configs_that_ship_are_valid() -> None:
     demo = load(JobParameters, ROOT / "configs" / "demo.yaml")
     assert (demo.build.store, demo.train.store) == ("dexter-out/dataset", "dexter-out/dataset")
     assert load(TrainParameters, ROOT / "configs" / "dexter.yaml").denoiser.channels == 768
+    assert load(TrainParameters, ROOT / "configs" / "default.yaml").denoiser.channels == 96
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
