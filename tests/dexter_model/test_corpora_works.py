@@ -7,13 +7,17 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from atepp_folder import PIECES, write_metadata
 
 from dexter_model.corpora import discover
+from dexter_model.corpora.atepp import atepp
 from dexter_model.corpora.books import asap_listed
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.works import table, work_id, work_of
 from dexter_model.dataset.splits import split_of_works
+from dexter_model.digests import file_digest
 
+DEMO_K545 = "synthetic/mozart_k545_movement1_exposition"
 # Of Vienna and (n)ASAP as they lie in the public repositories; a model that was published was tested on these.
 TESTED = {
     "bach/bwv-846", "bach/bwv-857", "bach/bwv-862", "bach/bwv-867", "beethoven/piano-sonatas/10-1",
@@ -110,17 +114,42 @@ def test_every_piece_of_vienna_and_asap_is_in_the_table(corpora_root: Path) -> N
     assert {piece.key: piece.work for piece in discover("VIENNA422", roots)} == vienna
 
 
+# The same music in ATEPP's folders and in other corpora.
+SAME = {folder: ("VIENNA422", piece) for piece, (folder, _, _) in PIECES.items()} | {
+    "Frederic_Chopin/Ballade_No._2_in_F_Major,_Op._38": ("ASAP", "Chopin/Ballades/2"),
+    "Frederic_Chopin/Etudes,_Op._10/No._3": ("ASAP", "Chopin/Etudes_op_10/3"),
+    "Johann_Sebastian_Bach/The_Well-Tempered_Clavier,_Book_I/No._1,_BWV_846:_Fugue": ("ASAP", "Bach/Prelude/bwv_846"),
+    "Johann_Sebastian_Bach/Well-Tempered_Clavier/BWV_846": ("MUSIC21", "bach/bwv846.mxl"),
+    "Johann_Sebastian_Bach/Chorales/BWV_66/6._Chorale": ("DEMO", "synthetic/bach_bwv66.6"),
+    "Ludwig_van_Beethoven/Piano_Sonata_No._17,_Op._31_No._2/III._Allegretto": ("ASAP", "Beethoven/Piano_Sonatas/17-3"),
+    "Wolfgang_Amadeus_Mozart/Piano_Sonata_No._16,_K._545/1._Allegro": ("DEMO", DEMO_K545),
+    "Wolfgang_Amadeus_Mozart/Variations,_K._265/1": ("DEMO", "mozart_k265_var1"),
+    "Robert_Schumann/Kreisleriana,_Op._16/III._Sehr_aufgeregt": ("ASAP", "Schumann/Kreisleriana/3"),
+}
+
+
 @pytest.mark.corpora
-def test_no_work_stands_on_two_sides_over_all_corpora(corpora_root: Path) -> None:
+def test_no_work_stands_on_two_sides_over_all_corpora(corpora_root: Path, tmp_path: Path) -> None:
+    write_metadata(tmp_path / "ATEPP-metadata-1.2.csv", [{"midi_path": f"{folder}/1.mid"} for folder in SAME])
+    for folder in SAME:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.mid").touch()
     roots = CorpusRoots(corpora_root, data_root=corpora_root / "vienna4x22")
-    pieces = [piece for corpus in ("VIENNA422", "ASAP", "FOLDER", "MUSIC21") for piece in discover(corpus, roots)]
+    corpora = ("VIENNA422", "ASAP", "FOLDER", "MUSIC21", "DEMO")
+    pieces = [piece for corpus in corpora for piece in discover(corpus, roots)] + atepp(tmp_path)
     splits = split_of_works(piece.work for piece in pieces)
     aligned = {piece.work for piece in pieces if piece.corpus in ("VIENNA422", "ASAP")}
     assert {work for work in aligned if splits[work] == "test"} == TESTED
     prelude, fugue = ("Prelude", "Fugue")
     by_key = {(piece.corpus, piece.key): splits[piece.work] for piece in pieces}
+    work = {(piece.corpus, piece.key): piece.work for piece in pieces}
+    assert {folder: work["ATEPP", folder] for folder in SAME} == {folder: work[other] for folder, other in SAME.items()}
+    by_score = defaultdict(set)
+    for piece in pieces:
+        by_score[file_digest(piece.score) if piece.score else piece.key].add(splits[piece.work])
+    assert all(len(sides) == 1 for sides in by_score.values())
     for number in (846, 857, 862):
         assert by_key["ASAP", f"Bach/{prelude}/bwv_{number}"] == by_key["ASAP", f"Bach/{fugue}/bwv_{number}"] == "test"
-    assert by_key["MUSIC21", "bach/bwv846.mxl"] == "test"
+    assert by_key["MUSIC21", "bach/bwv846.mxl"] == by_key["DEMO", "synthetic/bach_bwv846"] == "test"
     assert by_key["VIENNA422", "Chopin_op38"] == by_key["ASAP", "Chopin/Ballades/2"] == "test"
     assert by_key["VIENNA422", "Schubert_D783_no15"] == "test"
