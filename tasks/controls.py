@@ -62,8 +62,8 @@ class Controller:
             reason, remedy = "was trained to start from another performance", "Name one with --source"
             raise InputError(checkpoint.path, reason, remedy, "source_missing")
 
-    def of(self, score: Score, hear: Callable[[str], Heard]) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Perceptual rows (n, 7) in standard deviations and the codec (n, 5) to start from; None where there is none.
+    def of(self, score: Score, hear: Callable[[str], Heard]) -> tuple[np.ndarray | None, Heard | None]:
+        """Perceptual rows (n, 7) in standard deviations and the performance to start from; None where there is none.
 
         Args:
             score: the notes (n).
@@ -78,7 +78,7 @@ class Controller:
         if self.transfer and target is not None and source is not None:
             target = target - self._z_scores(source)
         rows = perceptual_rows(score.notes["onset_beat"], self.config, asked=self.levels, curve=self.curve, like=target)
-        return rows, None if source is None else source.codec.astype(np.float32)
+        return rows, source
 
     def _z_scores(self, heard: Heard) -> np.ndarray:
         import torch
@@ -114,7 +114,7 @@ def heard_file(given: str, score: Score) -> Heard:
     codec, _, matched, _ = spread(encoded, rows, score.notes["onset_beat"])
     onset = decode(score.notes, score.note_id, codec, matched).notes["onset_sec"]
     features = estimate_encoded(performance, encoded, score)
-    return Heard(codec, features.per_note(onset), features.delta_per_note(onset))
+    return Heard(codec, matched, features.per_note(onset), features.delta_per_note(onset))
 
 
 def heard_in(piece: Piece, given: str) -> Heard:
@@ -132,7 +132,7 @@ def heard_in(piece: Piece, given: str) -> Heard:
         reason = f"has {count} performances, none of number {number}"
         raise InputError(f"{piece.corpus}/{piece.key}", reason, "Give a smaller number", "missing_performance")
     absolute, delta = (piece.perceptual_notes(delta=each)[number] for each in (False, True))
-    return Heard(piece.performance[number], absolute, delta)
+    return Heard(piece.performance[number], piece.matched[number], absolute, delta)
 
 
 def _split(given: str) -> tuple[str, str | None]:

@@ -13,10 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dexter_model.digests import array_digest, json_digest
 from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
-from dexter_model.expression.plan import BATCH_SIZE, SEED, Render, Sampling, plan_batches, score_digest
+from dexter_model.expression.plan import (
+    BATCH_SIZE,
+    SEED,
+    Render,
+    Sampling,
+    plan_batches,
+    refuse_unfit,
+    score_digest,
+)
 from dexter_model.expression.rendering import RENDERER, default_checkpoint, perform
 from dexter_model.expression.renders import FORMAT, HEARD, RendersFolder
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
@@ -184,7 +194,8 @@ def _render(
     sources: list[_Source], quarantined: list[dict[str, str]], out: str | Path, settings: RenderSettings
 ) -> RenderResult:
     checkpoint = load_checkpoint(settings.checkpoint or default_checkpoint())
-    length = _window_length(checkpoint, settings)
+    config = ExpressionConfig.from_dict(checkpoint.config)
+    refuse_unfit(settings, config)
     folder = RendersFolder(out)
     renders, rows = _renders(sources, quarantined, settings, checkpoint)
     done = {index: kept for index, row in enumerate(rows) if (kept := folder.kept(row))}
@@ -192,30 +203,21 @@ def _render(
     made = 0
     if wanted:
         folder.begin()
-        for index, outcome in _sampled(renders, wanted, length, checkpoint.path, settings):
+        for index, outcome in _sampled(renders, wanted, config.denoiser.window, checkpoint.path, settings):
             if isinstance(outcome, WorkerDied):
                 path = rows[index]["score"] or rows[index]["name"]
                 quarantined.append({"path": path, "code": "worker_died", "reason": outcome.reason})
             else:
                 done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
                 made += 1
-    about = {**settings.told(), "seed": settings.seed, "controls": settings.controls.told()}
+    how = settings.told()
+    if not settings.controls.source:
+        del how["depth"]  # of nothing
+    about = {**how, "seed": settings.seed, "controls": settings.controls.told()}
     label = {"label": checkpoint.label, "digest": checkpoint.digest}
     entries = [done[index] for index in sorted(done)]
     folder.finish({"checkpoint": label, **about}, entries, quarantined)
     return RenderResult(Path(out), entries, quarantined, made)
-
-
-def _window_length(checkpoint: Checkpoint, settings: RenderSettings) -> int:
-    """N of the checkpoint's model, which must have been trained for what is asked."""
-    config = ExpressionConfig.from_dict(checkpoint.config)
-    if settings.steps > config.diffusion.steps:
-        reason = f"{settings.steps} is more than the checkpoint's diffusion has"
-        raise InputError("--steps", reason, f"Give at most {config.diffusion.steps}", "option_invalid")
-    if config.training.train_target == "transfer" and (settings.sampler == "ddpm" or settings.eta):
-        reason = "draws noise, and the checkpoint was trained for transfer, without any"
-        raise InputError("--sampler", reason, "Take ddim with eta 0, or dpm-solver++", "option_invalid")
-    return config.denoiser.window
 
 
 def _renders(
@@ -226,21 +228,28 @@ def _renders(
     controller = Controller(settings.controls, checkpoint)
     for source in sources:
         try:
-            perceptual, start = controller.of(source.score, source.hear)
+            perceptual, begun = controller.of(source.score, source.hear)
         except InputError as error:
             if error.code != "missing_performance":
                 raise
             quarantined.append(_refusal(error))
             continue
         digest = score_digest(source.score)
-        told = [None if each is None else array_digest(each) for each in (perceptual, start)]
+        told: list[str | None] = [None if perceptual is None else array_digest(perceptual), None]
+        start = played = None
+        if begun is not None:
+            start, played = begun.codec.astype(np.float32), begun.matched
+            told[1] = array_digest(start, played)
+        # Depth counts where a performance is noised; elsewhere it is told as usual, whatever it was set to.
+        noised = begun is not None and not controller.transfer
+        how = settings.told() | ({} if noised else {"depth": Sampling.depth})
         where = {"score": source.file, "corpus": source.corpus, "piece": source.piece}
         where |= source.heard(settings.controls)
         for sample in range(settings.samples):
-            made_from = [FORMAT, RENDERER, digest, checkpoint.digest, settings.told(), settings.seed, sample, told]
+            made_from = [FORMAT, RENDERER, digest, checkpoint.digest, how, settings.seed, sample, told]
             names.append(f"{source.name}_sample{sample}" if sample else source.name)
             rows.append({"key": json_digest(made_from), **where, "sample": sample})
-            renders.append(Render(source.score, digest, settings.seed, sample, perceptual, start))
+            renders.append(Render(source.score, digest, settings.seed, sample, perceptual, start, played))
     return renders, [{"name": name, **row} for name, row in zip(distinct_names(names), rows, strict=True)]
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
 from dexter_model.training.checkpoint import write_checkpoint
 
 
 def write_random_checkpoint(
-    folder: Path, window: int = 60, scale: float = 0.02, training: TrainingConfig | None = None, **denoiser: Any
+    folder: Path,
+    window: int = 60,
+    scale: float = 0.02,
+    training: TrainingConfig | None = None,
+    diffusion: DiffusionConfig | None = None,
+    **denoiser: Any,
 ) -> Path:
     """A denoiser of 8 channels; ``scale`` is the deviation of the output layer's weights (NaN makes it useless).
 
@@ -21,8 +26,9 @@ def write_random_checkpoint(
     from dexter_model.expression.denoiser import ClassifierFreeDenoiser
 
     settings = DenoiserConfig(channels=8, layers=2, window=window, **denoiser)
-    config = ExpressionConfig(settings, training=training or TrainingConfig())
+    config = ExpressionConfig(settings, diffusion or DiffusionConfig(), training or TrainingConfig())
     heard = {} if settings.perceptual == "none" else {"perceptual_mean": [0.0] * 7, "perceptual_std": [1.0] * 7}
+    pace = {"pace": [-1.0, 0.0, 1.0]} if settings.codec_scale == "robust" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = ClassifierFreeDenoiser(config.denoiser)
@@ -30,7 +36,7 @@ def write_random_checkpoint(
     meta = {
         "label": "random",
         "config": config.to_dict(),
-        "statistics": {"mean": [0.5, 0.5, 0.0, 0.0, 0.3], "std": [0.1, 0.1, 0.02, 0.5, 0.3], **heard},
+        "statistics": {"mean": [0.5, 0.5, 0.0, 0.0, 0.3], "std": [0.1, 0.1, 0.02, 0.5, 0.3], **pace, **heard},
         "dataset": {"version": "none", "digest": "none"},
         "code_version": "test",
         "seed": 0,

@@ -16,6 +16,7 @@ import numpy as np
 
 from dexter_model.digests import array_digest
 from dexter_model.errors import InputError
+from dexter_model.expression.config import ExpressionConfig
 from dexter_model.notes import CODEC_COLUMNS, Score
 
 Sampler = Literal["ddim", "ddpm", "dpm-solver++"]
@@ -51,12 +52,48 @@ class Sampling:
         return {each.name: getattr(self, each.name) for each in fields(Sampling)}
 
 
+def refuse_unfit(sampling: Sampling, config: ExpressionConfig) -> None:
+    """Refuse ways to sample that a model was not trained for, before anything is done.
+
+    Raises:
+        InputError: more steps than the model's diffusion has, or noise for a model of transfer (``option_invalid``).
+    """
+    most = config.diffusion.steps
+    few = sampling.steps <= most or config.denoiser.target == "mean"
+    _require(few, "steps", f"{sampling.steps} is more than the checkpoint's diffusion has", f"Give at most {most}")
+    noisy = config.training.train_target == "transfer" and (sampling.sampler == "ddpm" or sampling.eta > 0)
+    reason = "draws noise, and the checkpoint was trained for transfer, without any"
+    _require(not noisy, "sampler", reason, "Take ddim with eta 0, or dpm-solver++")
+
+
+def evaluations(sampling: Sampling, config: ExpressionConfig, *, source: bool = False) -> int:
+    """Forward passes of the network that a window takes: two a step with guidance, one of the conditional mean.
+
+    Args:
+        sampling: how performances are sampled.
+        config: the model's settings.
+        source: sampling starts from performances, and takes no more steps than there are up to its depth.
+    """
+    if config.denoiser.target == "mean":
+        return 1
+    steps = sampling.steps
+    if source and config.training.train_target != "transfer":
+        steps = min(steps, last_time(sampling, config) + 1)
+    return steps * (1 if sampling.guidance == 1.0 else 2)
+
+
+def last_time(sampling: Sampling, config: ExpressionConfig) -> int:
+    """The time of the diffusion to which a performance is noised that sampling starts from."""
+    return int((config.diffusion.steps - 1) * sampling.depth)
+
+
 @dataclass(frozen=True, eq=False)
 class Render:
     """One performance to make: a score of n notes, its digest, the job's seed, and which sample of it.
 
     ``perceptual`` (n, 7) float32 is how it is to sound, in standard deviations of the training data, NaN where that is
-    open; ``start`` (n, 5) float32 the codec of a performance to start from.
+    open; ``start`` (n, 5) float32 the codec of a performance to start from, which played the notes ``start_played``
+    (n,) bool.
     """
 
     score: Score
@@ -65,6 +102,7 @@ class Render:
     sample: int = 0
     perceptual: np.ndarray | None = None
     start: np.ndarray | None = None
+    start_played: np.ndarray | None = None
 
     def noise(self, step: int = 0) -> np.ndarray:
         """(n, 5) float32 standard normal noise: 0 is where sampling starts, k what the k-th step draws."""

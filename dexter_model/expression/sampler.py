@@ -31,7 +31,7 @@ from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
 from dexter_model.expression.data import LIMIT, marked_period, own_level
 from dexter_model.expression.loss import noise_schedule
-from dexter_model.expression.plan import Render, Sampling, window_overlap
+from dexter_model.expression.plan import Render, Sampling, last_time, refuse_unfit, window_overlap
 from dexter_model.expression.sampling import clean_windows, load_denoiser
 from dexter_model.notes import PERCEPTUAL_FEATURES
 from dexter_model.training.checkpoint import Checkpoint
@@ -43,9 +43,15 @@ class PieceSampler:
     """Holds the denoiser of a checkpoint, on the GPU if there is one, and samples pieces with it."""
 
     def __init__(self, checkpoint: Checkpoint, sampling: Sampling | None = None) -> None:
-        """Raises ``InputError`` (``checkpoint_unreadable``) when the weights do not fit the checkpoint's settings."""
+        """Take a checkpoint up.
+
+        Raises:
+            InputError: the weights do not fit its settings (``checkpoint_unreadable``), or the model cannot be sampled
+                in this way (``option_invalid``).
+        """
         model, self.config, self.statistics = load_denoiser(checkpoint)
         self.path, self.sampling = checkpoint.path, sampling or Sampling()
+        refuse_unfit(self.sampling, self.config)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device)
         self.schedule = noise_schedule(self.config.diffusion)
@@ -63,7 +69,8 @@ class PieceSampler:
             The codec of each, (n, 5) float32.
 
         Raises:
-            InputError: the model gives something else than numbers (``checkpoint_unusable``).
+            InputError: the model gives something else than numbers (``checkpoint_unusable``), or was trained to start
+                from performances and is given none (``source_missing``).
         """
         notes, window = [len(render.score.notes) for render in renders], self.config.denoiser.window
         collage = Collage.of(notes, window, window_overlap(window)).to(self.device)
@@ -89,7 +96,8 @@ class PieceSampler:
 
     def _level(self, render: Render) -> float:
         if render.start is not None:
-            return own_level(torch.from_numpy(render.start))
+            played = slice(None) if render.start_played is None else render.start_played
+            return own_level(torch.from_numpy(render.start[played]))
         return float(self.statistics.expected_level(torch.tensor(marked_period(render.score.notes))))
 
     def _start(self, renders: Sequence[Render], draw: Callable[[int], Tensor]) -> tuple[Tensor, list[int]]:
@@ -104,12 +112,16 @@ class PieceSampler:
             for render in renders
             if render.start is not None
         ]
+        transfer = self.config.training.train_target == "transfer"
+        if transfer and not begun:
+            reason, remedy = "was trained to start from another performance", "Name one with --source"
+            raise InputError(self.path, reason, remedy, "source_missing")
         if not begun:
             return draw(0), evaluation_times(schedule, sampler, steps)
         z_M5 = torch.cat(begun).clamp(-LIMIT, LIMIT).to(self.device)
-        if self.config.training.train_target == "transfer":
+        if transfer:
             return z_M5, evaluation_times(schedule, sampler, steps)
-        left = schedule.until(int((len(schedule) - 1) * self.sampling.depth))
+        left = schedule.until(last_time(self.sampling, self.config))
         times = evaluation_times(left, sampler, min(steps, len(left)))
         return add_noise(z_M5, draw(0), left.alpha_bar_T[-1]), times
 

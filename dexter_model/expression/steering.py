@@ -29,9 +29,13 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A performance of a score as controls see it: codec (n, 5), perceptual features (n, 7), NaN where not known."""
+    """A performance of a score as controls see it: codec (n, 5), perceptual features (n, 7), NaN where not known.
+
+    ``matched`` (n,) bool are the notes that it plays; its codec tells something of the others too.
+    """
 
     codec: np.ndarray
+    matched: np.ndarray
     absolute: np.ndarray
     delta: np.ndarray  # less those of the deadpan score
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import write_random_checkpoint
 
 from dexter_model.codec.performance_codec import decode
 from dexter_model.errors import InputError
-from dexter_model.expression.plan import Render, Sampling, plan_batches, score_digest
+from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.plan import Render, Sampling, evaluations, plan_batches, score_digest
 from dexter_model.expression.rendering import perform, playable, render
 from dexter_model.expression.sampler import PieceSampler
 from dexter_model.expression.score_files import ScoreFile, distinct_names, find_scores, render_names
@@ -142,8 +145,6 @@ def test_windows_of_a_piece_agree_where_they_overlap(checkpoint: Path) -> None:
 
 
 def test_sampling_leaves_the_number_of_threads_alone(checkpoint: Path) -> None:
-    import torch
-
     threads = torch.get_num_threads()
     render(chords(100), checkpoint, Sampling(1))
     assert torch.get_num_threads() == threads
@@ -153,6 +154,49 @@ def test_a_model_that_gives_no_numbers_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not numbers") as caught:
         render(chords(30), write_random_checkpoint(tmp_path / "broken", scale=float("nan")), TWO)
     assert caught.value.code == "checkpoint_unusable"
+
+
+def test_more_steps_than_the_diffusion_has_are_refused_before_any_work(tmp_path: Path) -> None:
+    few = write_random_checkpoint(tmp_path / "few", diffusion=DiffusionConfig(steps=8))
+    assert np.isfinite(render(chords(9), few, Sampling(8))[1].p_codec).all()
+    with pytest.raises(InputError, match="9 is more than the checkpoint's diffusion has") as caught:
+        PieceSampler(load_checkpoint(few), Sampling(9))
+    assert (caught.value.path, caught.value.code) == ("--steps", "option_invalid")
+    mean = write_random_checkpoint(tmp_path / "mean", diffusion=DiffusionConfig(steps=8), target="mean")
+    assert len(render(chords(9), mean, Sampling(9))[1].p_codec) == 9  # asks once, however many steps are named
+
+
+def test_a_model_of_transfer_has_nothing_to_start_from(tmp_path: Path) -> None:
+    model = write_random_checkpoint(tmp_path, training=TrainingConfig(train_target="transfer"))
+    with pytest.raises(InputError) as caught:
+        render(chords(9), model, TWO)
+    assert caught.value.code == "source_missing"
+
+
+def test_what_a_setting_costs() -> None:
+    def cost(sampling: Sampling, target: Any = "epsilon", train: Any = "gen_noise", *, source: bool = False) -> int:
+        config = ExpressionConfig(DenoiserConfig(target=target), training=TrainingConfig(train_target=train))
+        return evaluations(sampling, config, source=source)
+
+    assert (cost(Sampling(10, guidance=1.0)), cost(Sampling(10, guidance=1.2))) == (10, 20)
+    assert cost(Sampling(50, guidance=2.0), "mean") == 1
+    shallow = Sampling(10, guidance=1.0, depth=0.004)  # times 0 to 3 of 999
+    assert (cost(shallow), cost(shallow, source=True), cost(shallow, train="transfer", source=True)) == (10, 4, 10)
+
+
+def test_a_source_is_as_fast_as_its_played_notes(tmp_path: Path) -> None:
+    """What a codec tells of notes that were not played is no tempo of the performance's."""
+    sampler = PieceSampler(load_checkpoint(write_random_checkpoint(tmp_path, codec_scale="robust")), Sampling(1))
+    codec, played = np.full((30, 5), 0.5, np.float32), np.arange(30) < 20
+    codec[~played, 0] = 4.0
+
+    def period(start_played: np.ndarray | None) -> float:
+        start = Render(chords(30), "s", start=codec, start_played=start_played)
+        return float(sampler.codec(torch.zeros(30, 5), start)[0, 0])
+
+    level_zero = 2.0**0.5  # the statistics' mean of the relative tempo
+    assert period(played) == pytest.approx(0.5 * level_zero)
+    assert period(None) == pytest.approx(1.0 * level_zero)
 
 
 def test_a_score_without_notes_is_refused(checkpoint: Path) -> None:

@@ -81,6 +81,18 @@ def test_how_much_of_the_source_stays_is_a_matter_of_depth(
     assert far[0] < 0.005 < far[1] * 2 < far[3]
 
 
+def test_depth_without_a_source_is_of_nothing(models: dict[str, Path], played: RenderResult, tmp_path: Path) -> None:
+    assert rendered(tmp_path, models["plain"]).made == 1
+    assert rendered(tmp_path, models["plain"], depth=0.1).made == 0
+    assert "depth" not in json.loads((tmp_path / "renders.json").read_text())
+    controls = Controls(source=str(played.folder / played.renders[0]["codec"]))
+    assert rendered(tmp_path, models["plain"], controls, depth=0.1).made == 1
+    assert json.loads((tmp_path / "renders.json").read_text())["depth"] == 0.1
+    assert rendered(tmp_path, models["plain"], controls, depth=0.2).made == 1
+    assert rendered(tmp_path / "t", models["transfer"], controls, depth=0.1).made == 1
+    assert rendered(tmp_path / "t", models["transfer"], controls, depth=0.2).made == 0  # nothing is noised
+
+
 def test_a_source_may_be_midi_without_an_alignment(
     models: dict[str, Path], played: RenderResult, tmp_path: Path
 ) -> None:
