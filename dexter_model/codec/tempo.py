@@ -17,6 +17,11 @@ def onset_groups(onset_beat: np.ndarray) -> np.ndarray:
     return np.cumsum(np.diff(onset_beat, prepend=onset_beat[:1]) > ONSET_TOLERANCE)
 
 
+def group_starts(groups: np.ndarray) -> np.ndarray:
+    """First note (k,) of each group of ``onset_groups``."""
+    return np.flatnonzero(np.diff(groups, prepend=-1))
+
+
 def group_means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Mean of the values (n,) of each group, float64."""
     return np.bincount(groups, values) / np.bincount(groups)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from dexter_model.dataset.packing import FRAME_ARRAYS
 from dexter_model.dataset.pairs import mixup
 from dexter_model.dataset.windows import cut, window_count
 from dexter_model.digests import json_digest, write_atomically
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 S_CODEC = ("onset_div", "duration_div", "pitch", "voice")
 OWN = "dexter"  # our group inside a performance's, and its attribute
 NOTE_ARRAYS = ("matched", "named", "keydown_articulation")
-FRAME_ARRAYS = ("frame_time", "perceptual", "perceptual_reference")
 # The original's reasons by ours; other reasons are codec_extraction_error.
 REASONS = {
     "missing_score": "missing_files",

@@ -21,9 +21,9 @@ import numpy as np
 from dexter_model.codec.performance_codec import MAX_TEMPO, decode
 from dexter_model.corpora.works import work_of
 from dexter_model.dataset.build import SHARD_CELLS, Build, Tables, building, gathered, shard_name, write_shard
-from dexter_model.dataset.hdf5 import FRAME_ARRAYS, KNOWN_REASONS, NOTE_ARRAYS, S_CODEC, remapped
+from dexter_model.dataset.hdf5 import KNOWN_REASONS, NOTE_ARRAYS, S_CODEC, remapped
 from dexter_model.dataset.hdf5_reading import Listed, Stored, is_file, list_groups, read_group, read_ids
-from dexter_model.dataset.packing import PERFORMANCES, Row
+from dexter_model.dataset.packing import FRAME_ARRAYS, PERFORMANCES, Row
 from dexter_model.dataset.piece import Piece, Quarantined, digest_or_empty
 from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion
@@ -248,7 +248,7 @@ def _heard(stored: Stored, notes: np.ndarray, ids: np.ndarray, lost: Counter[str
 
     The original writes zeros where it knows none.
     """
-    if set(FRAME_ARRAYS) <= stored.own.keys():
+    if FRAME_ARRAYS.keys() <= stored.own.keys():
         return {name: stored.own[name] for name in FRAME_ARRAYS}
     rows = stored.c_codec if stored.c_codec is not None else unknown_values(len(notes))
     known: np.ndarray = np.isfinite(rows).all(axis=1) & rows.any(axis=1)

@@ -19,7 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dexter_model.dataset.hdf5 import FRAME_ARRAYS, NOTE_ARRAYS, OWN, S_CODEC
+from dexter_model.dataset.hdf5 import NOTE_ARRAYS, OWN, S_CODEC
+from dexter_model.dataset.packing import FRAME_ARRAYS
 from dexter_model.digests import array_digest
 from dexter_model.errors import InputError
 from dexter_model.notes import CODEC_COLUMNS, PERCEPTUAL_FEATURES, SCORE_NOTE
@@ -284,13 +285,13 @@ def _own_arrays(group: h5py.Group, notes: int) -> dict[str, np.ndarray]:
     arrays = {name: _array(own, name, "bf", (notes,)) for name in NOTE_ARRAYS}
     if not arrays["matched"].any() or not np.isfinite(arrays["keydown_articulation"]).all():
         raise ValueError(f"{own.name} says that no note is played, or articulations that are no numbers")
-    arrays["frame_time"] = times = _array(own, "frame_time", "f")
-    if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+    frames = len(_dataset(own, "frame_time"))
+    arrays |= {name: _array(own, name, "f", (frames, *shape[1:])) for name, (shape, _) in FRAME_ARRAYS.items()}
+    times = arrays["frame_time"]
+    if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise ValueError(f"{own.name}/frame_time holds no rising times")
-    for name in FRAME_ARRAYS[1:]:
-        arrays[name] = _array(own, name, "f", (len(times), len(PERCEPTUAL_FEATURES)))
-        if np.isinf(arrays[name]).any():
-            raise ValueError(f"{own.name}/{name} holds values without end")
+    if any(np.isinf(arrays[name]).any() for name in FRAME_ARRAYS):
+        raise ValueError(f"{own.name} holds perceptual features without end")
     if "score" in own:
         table = _array(own, "score", "V", (notes,))
         arrays["score"] = np.zeros(notes, SCORE_NOTE)

@@ -17,6 +17,7 @@ import polars as pl
 
 from dexter_model.dataset.windows import window_count
 from dexter_model.digests import write_atomically
+from dexter_model.ragged import members
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -121,8 +122,8 @@ def alone(
     index = pair_index(piece, length, window, hop=hop, among=among)
     single = index.members == 1
     windows = index.windows[single]
-    start = np.arange(windows.sum()) - np.repeat(np.cumsum(windows) - windows, windows)
-    return np.repeat(index.performance[index.first[single]], windows), start * index.hop
+    owner, start = members(np.zeros_like(windows), windows)
+    return index.performance[index.first[single]][owner], start * index.hop
 
 
 def mixup(block: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ from dexter_model.dataset import quality
 from dexter_model.dataset.perceptual import DEFAULT, perceive
 from dexter_model.digests import array_digest, file_digest, json_digest
 from dexter_model.errors import InputError
-from dexter_model.notes import PERCEPTUAL_FEATURES, Alignment, Performance, Score
-from dexter_model.perceptual.features import PerceptualFeatures, at_onsets
+from dexter_model.notes import Alignment, Performance, Score
+from dexter_model.perceptual.features import PerceptualFeatures, at_onsets, unknown_values
 from dexter_model.reading.alignment import load_alignment, score_as_aligned
 from dexter_model.reading.match import load_match
 from dexter_model.reading.midi import load_midi
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from dexter_model.reading.sandbox import Sandbox
 
 _PACKAGE = Path(__file__).parent.parent.parent
-
-
-def _no_rows() -> np.ndarray:
-    return np.zeros((0, len(PERCEPTUAL_FEATURES)), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +71,8 @@ class Piece:
     performances: list[dict[str, Any]]
     frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     frame_time: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    perceptual: np.ndarray = field(default_factory=_no_rows)
-    perceptual_reference: np.ndarray = field(default_factory=_no_rows)
+    perceptual: np.ndarray = field(default_factory=lambda: unknown_values(0))
+    perceptual_reference: np.ndarray = field(default_factory=lambda: unknown_values(0))
 
     def __post_init__(self) -> None:
         if not len(self.frames):  # a piece about whose sound nothing is known
@@ -96,7 +92,7 @@ class Piece:
             delta: less those of the deadpan score, which is what the performer adds.
         """
         if not len(self.perceptual):
-            return np.full((*self.matched.shape, len(PERCEPTUAL_FEATURES)), np.nan, np.float32)
+            return unknown_values(*self.matched.shape)
         rows = self.perceptual - self.perceptual_reference if delta else self.perceptual
         ends = np.cumsum(self.frames)
         return np.stack(

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dexter_model.ragged import members
+
 
 @dataclass(frozen=True, eq=False)
 class Collage:
@@ -74,7 +76,7 @@ def _by_note(row: np.ndarray, weight: np.ndarray, notes: int) -> tuple[np.ndarra
     source = np.flatnonzero(weight > 0)
     source = source[np.argsort(row[source], kind="stable")]
     count = np.bincount(row[source], minlength=notes)
-    rank = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
+    _, rank = members(np.zeros_like(count), count)
     sources, weights = np.zeros((count.max(), notes), np.int64), np.zeros((count.max(), notes))
     sources[rank, row[source]], weights[rank, row[source]] = source, weight[source]
     return sources, weights

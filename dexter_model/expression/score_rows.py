@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dexter_model.codec.tempo import onset_groups
+from dexter_model.codec.tempo import group_starts, onset_groups
 from dexter_model.notes import ARTICULATIONS
 from dexter_model.performers import kth
 
@@ -159,7 +159,7 @@ def _rule_rows(notes: np.ndarray) -> dict[str, np.ndarray]:
 def _groups(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each note's onset (n,), and the first note of each onset (k,)."""
     group = onset_groups(notes["onset_beat"].astype(float))
-    return group, np.flatnonzero(np.diff(group, prepend=-1))
+    return group, group_starts(group)
 
 
 def _log2(beats: np.ndarray) -> np.ndarray:

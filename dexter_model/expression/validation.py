@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from dexter_model.codec.performance_midi import write_performance_midi
-from dexter_model.codec.tempo import onset_groups
+from dexter_model.codec.tempo import group_starts, onset_groups
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import WRITTEN, ResidentNotes, Statistics, Windows
 from dexter_model.expression.loss import noise_schedule
@@ -97,7 +97,7 @@ class RenderedWindows:
         curves = []
         for codec, played, score in zip(codec_BN5, self.played, self.scores, strict=True):
             size = len(score.notes)
-            starts = np.flatnonzero(np.diff(onset_groups(score.notes["onset_beat"]), prepend=-1))
+            starts = group_starts(onset_groups(score.notes["onset_beat"]))
             curves.append(
                 {
                     "tempo": tempo_curve(codec[:size, 0], played[:size], starts),

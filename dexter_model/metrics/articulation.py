@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dexter_model.ragged import members
+
 MAX_OVERLAP = 5.0
 
 
@@ -50,8 +52,8 @@ def transitions(onset: np.ndarray, offset: np.ndarray, pitch: np.ndarray, voice:
     here, there = position[leads], target[leads]
     sizes = np.diff(starts, append=len(rows))[there]
     first = np.cumsum(sizes) - sizes
-    successor = np.arange(sizes.sum()) - np.repeat(first - starts[there], sizes)
-    leap = np.abs(pitch[rows[successor]] - np.repeat(pitch[rows[leads]], sizes))
+    lead, successor = members(starts[there], starts[there] + sizes)
+    leap = np.abs(pitch[rows[successor]] - pitch[rows[leads[lead]]])
     return Transitions(rows[leads], rows, starts, here, there, successor, first, leap)
 
 

@@ -68,13 +68,12 @@ class PerceptualFeatures:
 
 def nothing_known() -> PerceptualFeatures:
     """Features of a performance of which none are known: no window, every note NaN."""
-    none = np.zeros((0, len(PERCEPTUAL_FEATURES)), np.float32)
-    return PerceptualFeatures(np.zeros(0), none, none, np.zeros(0, bool), "none")
+    return PerceptualFeatures(np.zeros(0), unknown_values(0), unknown_values(0), np.zeros(0, bool), "none")
 
 
-def unknown_values(windows: int) -> np.ndarray:
-    """Values (M, 7) float32 of windows about which nothing is known: NaN."""
-    return np.full((windows, len(PERCEPTUAL_FEATURES)), np.nan, np.float32)
+def unknown_values(*shape: int) -> np.ndarray:
+    """Values (..., 7) float32 of windows or notes about which nothing is known: NaN."""
+    return np.full((*shape, len(PERCEPTUAL_FEATURES)), np.nan, np.float32)
 
 
 def at_onsets(times: np.ndarray, values: np.ndarray, onset_sec: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 
 from dexter_model.perceptual.events import Events
 from dexter_model.perceptual.features import WINDOW
-from dexter_model.perceptual.windows import Windows, means, members, ratio
+from dexter_model.perceptual.windows import Windows, means, ratio
+from dexter_model.ragged import members
 
 SHORTEST, LONGEST = 0.02, 4.0  # s between events that count as rhythm
 BINS, BIN = 13, 0.5  # of the interval histogram, octaves around the median interval

@@ -7,7 +7,8 @@ import functools
 import numpy as np
 
 from dexter_model.perceptual.events import Events
-from dexter_model.perceptual.windows import Windows, means, members, ratio
+from dexter_model.perceptual.windows import Windows, means, ratio
+from dexter_model.ragged import members
 
 NOTES = 6  # the loudest that are heard at a time
 PARTIALS = 6

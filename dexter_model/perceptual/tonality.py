@@ -11,7 +11,8 @@ import numpy as np
 
 from dexter_model.perceptual.events import Events
 from dexter_model.perceptual.features import WINDOW
-from dexter_model.perceptual.windows import Windows, members, ratio
+from dexter_model.perceptual.windows import Windows, ratio
+from dexter_model.ragged import members
 
 KK = np.array(  # major, minor; from the tonic
     [

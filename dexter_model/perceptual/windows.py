@@ -30,13 +30,6 @@ def windows_at(start: np.ndarray, last: float) -> Windows:
     return Windows(start, np.clip(last - start, 0.0, WINDOW))
 
 
-def members(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Owner and item of every item in the index ranges ``low`` to ``high`` (M,), range after range."""
-    size = np.maximum(high - low, 0)
-    owner = np.repeat(np.arange(len(low)), size)
-    return owner, np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size) + low[owner]
-
-
 def sums(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number (M,) of the finite values in each index range; one that ends before it begins holds none."""
     finite = np.isfinite(values)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dexter_model.codec import tempo
 from dexter_model.notes import ARTICULATIONS
 
 TEMPO, LEVEL, LENGTH = range(3)
@@ -21,7 +22,6 @@ _STACCATO, _STACCATISSIMO, _TENUTO, _ACCENT, _STRONG_ACCENT, _FERMATA, _SLUR = (
     1 << ARTICULATIONS.index(name)
     for name in ("staccato", "staccatissimo", "tenuto", "accent", "strong-accent", "fermata", "slur")
 )
-_SAME_ONSET = 1e-4  # beats
 
 
 def phrase_arch(notes: np.ndarray, k: float) -> np.ndarray:
@@ -139,8 +139,8 @@ def melody_lead(notes: np.ndarray, k: float) -> np.ndarray:
 
 def onset_groups(notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Group (n,) of each note and first note (g,) of each group: notes of one score onset; notes are sorted."""
-    group = np.cumsum(np.diff(notes["onset_beat"], prepend=notes["onset_beat"][:1]) > _SAME_ONSET)
-    return group, np.flatnonzero(np.diff(group, prepend=-1))
+    group = tempo.onset_groups(notes["onset_beat"])
+    return group, tempo.group_starts(group)
 
 
 def phrase_position(notes: np.ndarray, bars: int) -> np.ndarray:
@@ -165,7 +165,7 @@ def _intervals(notes: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Beats from each onset group to the next, of the last one to its end; positive."""
     onset = notes["onset_beat"][first].astype(float)
     end = float((notes["onset_beat"] + notes["duration_beat"]).max())
-    return np.maximum(np.diff(onset, append=max(end, onset[-1] + 0.25)), _SAME_ONSET)
+    return np.maximum(np.diff(onset, append=max(end, onset[-1] + 0.25)), tempo.ONSET_TOLERANCE)
 
 
 def _hairpins(notes: np.ndarray) -> np.ndarray:
