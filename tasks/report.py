@@ -144,20 +144,27 @@ def _example(renders: list[Render], data: DatasetVersion | None, sandbox: Sandbo
         return None
 
 
-def _denoising(
-    inputs: ReportInputs, renders: Sequence[Render], data: DatasetVersion | None
-) -> dict[str, str | int] | None:
-    """The checkpoint at work on the first piece that was rendered; None when there is none, or it cannot work."""
-    piece = _piece(choose(renders, 1)[0][0], data)
+def _denoising(inputs: ReportInputs, renders: Sequence[Render], data: DatasetVersion | None) -> dict[str, Any] | None:
+    """The checkpoint at work on the first piece that was rendered, or why it is not shown; None when there is none.
+
+    It starts as that render did: from a performance, where that was made from one.
+    """
+    render = choose(renders, 1)[0][0]
+    piece = _piece(render, data)
     if piece is None:
         return None
+    score, keys = excerpt(piece), [row["key"] for row in piece.performances]
+    start, source = "noise", None
+    if render.source in keys:
+        row, notes = keys.index(render.source), slice(len(score.notes))
+        start, source = "a performance", (piece.performance[row][notes], piece.matched[row][notes])
+    about = {"start": start, "title": piece.title or piece.key, "why_not": ""}
     try:
-        path = trajectory(excerpt(piece), str(inputs.checkpoint), inputs.sampling)
-    except InputError:
-        return None
+        path = trajectory(score, str(inputs.checkpoint), inputs.sampling, source)
+    except InputError as error:
+        return about | {"why_not": f"The checkpoint is not shown at work: {error.reason}."}
     moving, still = animation(piece, path)
-    about = {"title": piece.title or piece.key, "notes": path.clean.shape[1], "steps": len(path.times) - 1}
-    return {"moving": moving, "still": still, **about}
+    return about | {"moving": moving, "still": still, "notes": len(score.notes), "steps": len(path.times) - 1}
 
 
 def _piece(render: Render, data: DatasetVersion | None) -> Piece | None:

@@ -136,7 +136,7 @@ def evaluate_piece(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, se
     performed, refused = [], []
     for render in renders:
         try:
-            if set(humans_of(piece)[1]) <= set(render.heard):
+            if set(humans_of(piece)[1]) <= render.heard:
                 raise _nothing_else(render)
             performed.append((render, played(render, piece, sandbox)))
         except InputError as error:

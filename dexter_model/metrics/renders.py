@@ -38,7 +38,7 @@ MOST_NOTES = 3  # performed notes a score note; aligning takes memory by the pro
 class Render:
     """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is.
 
-    ``heard`` are keys of performances of the piece that it was made from or like.
+    ``source`` and ``like`` are keys of the performances of the piece that it was made from and like, where it was.
     """
 
     system: str
@@ -48,7 +48,13 @@ class Render:
     sample: int
     midi: Path
     codec: Path | None
-    heard: tuple[str, ...] = ()
+    source: str | None = None
+    like: str | None = None
+
+    @property
+    def heard(self) -> set[str]:
+        """Keys of the performances that it knows of."""
+        return {key for key in (self.source, self.like) if key}
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,9 @@ def _render(system: str, folder: Path, row: dict[str, Any]) -> Render:
     present = codec if codec and codec.is_file() else None
     midi = _inside(folder, row["midi"])
     corpus, piece = row.get("corpus") or "", row.get("piece") or ""
-    heard = tuple(str(row[name]) for name in HEARD if row.get(name))
-    return Render(system, str(row["name"]), str(corpus), str(piece), int(row.get("sample") or 0), midi, present, heard)
+    heard = {name: str(row[name]) for name in HEARD if row.get(name)}
+    sample = int(row.get("sample") or 0)
+    return Render(system, str(row["name"]), str(corpus), str(piece), sample, midi, present, **heard)
 
 
 def _inside(folder: Path, relative: str) -> Path:

@@ -1,4 +1,4 @@
-"""From noise to a performance: the sampling of one excerpt as an animated picture.
+"""From noise, or from another performance, to a performance: the sampling of one excerpt as an animated picture.
 
 A picture that moves by itself (animated WebP) needs no script, which the page forbids itself. Readers who asked their
 system for less motion get the last frame.
@@ -20,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dexter_model.errors import InputError
 from dexter_model.metrics.contests import humans_of
 from dexter_model.metrics.curves import onset_starts, series
 from dexter_model.notes import Score
@@ -54,20 +55,36 @@ class Trajectory:
     clean: np.ndarray
 
 
-def trajectory(score: Score, checkpoint: str | Path, sampling: Sampling | None = None) -> Trajectory:
+def trajectory(
+    score: Score,
+    checkpoint: str | Path,
+    sampling: Sampling | None = None,
+    source: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Trajectory:
     """Sample a score once more, keeping every step.
 
+    Args:
+        score: n notes.
+        checkpoint: the model.
+        sampling: how.
+        source: codec (n, 5) and played notes (n,) of the performance to start from.
+
     Raises:
-        InputError: the checkpoint cannot be used.
+        InputError: the checkpoint cannot be used, was trained to start from a performance and there is none
+            (``source_missing``), or knows no way there, only its end (``nothing_to_show``).
     """
     from dexter_model.expression.plan import SEED, Render, score_digest
     from dexter_model.expression.sampler import PieceSampler
     from dexter_model.training.checkpoint import load_checkpoint
 
     sampler = PieceSampler(load_checkpoint(Path(checkpoint)), sampling)
+    if sampler.config.denoiser.target == "mean":
+        reason = "tells the mean of all performances at once: there is no way there to be seen"
+        raise InputError(checkpoint, reason, "Show a model that denoises", "nothing_to_show")
     kept: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    render = Render(score, score_digest(score), SEED, 0)
+    start, played = (None, None) if source is None else (source[0].astype(np.float32), source[1])
+    render = Render(score, score_digest(score), SEED, 0, None, start, played)
 
     def keep(t: int, x_n5: Any, x0_n5: Any) -> None:
         kept.append((t, sampler.codec(x_n5, render), sampler.codec(x0_n5, render)))

@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image, ImageSequence
 from tiny_models import write_random_checkpoint
 
 from dexter_model.errors import InputError
+from dexter_model.expression.config import TrainingConfig
 from dexter_model.expression.plan import Render, Sampling, score_digest
 from dexter_model.expression.rendering import perform, render
 from dexter_model.report.denoising import FRAMES, NOTES, Trajectory, animation, excerpt, trajectory
@@ -47,6 +49,32 @@ def test_the_trajectory_ends_in_what_is_rendered(checkpoint: Path) -> None:
     assert np.array_equal(rendered.p_codec, shown.p_codec)
     noise = Render(score, score_digest(score)).noise()
     assert np.corrcoef(path.noisy[0][:, 0], noise[:, 0])[0, 1] > 0.9999  # where it begins
+
+
+@pytest.mark.parametrize("train_target", ["transfer", "gen_noise"])
+def test_a_trajectory_starts_where_its_render_does(tmp_path: Path, train_target: Any) -> None:
+    """Transfer at the source itself, which was its noise; a model of noise at the noised source."""
+    model = write_random_checkpoint(tmp_path, training=TrainingConfig(train_target=train_target))
+    score = excerpt(PIECE)
+    source = PIECE.performance[0], PIECE.matched[0]
+    path = trajectory(score, model, Sampling(steps=4, depth=0.5), source)
+    again = trajectory(score, model, Sampling(steps=4, depth=0.5), source)
+    np.testing.assert_array_equal(path.noisy, again.noisy)
+    if train_target == "transfer":
+        assert path.times[0] == 999
+        np.testing.assert_allclose(path.noisy[0][:, 1], PIECE.performance[0][:, 1], atol=1e-6)
+        with pytest.raises(InputError) as caught:
+            trajectory(score, model, Sampling(steps=4))
+        assert caught.value.code == "source_missing"
+    else:
+        assert path.times[0] == 499
+        assert 0.1 < np.corrcoef(path.noisy[0][:, 1], PIECE.performance[0][:, 1])[0, 1] < 0.9
+
+
+def test_a_mean_has_no_way_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        trajectory(excerpt(PIECE), write_random_checkpoint(tmp_path, target="mean"))
+    assert caught.value.code == "nothing_to_show"
 
 
 def test_an_excerpt_ends_with_a_chord() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_renders import made_up_piece, publish, refused, write_renders
+from tiny_models import write_random_checkpoint
 
 from dexter_model.errors import InputError
+from dexter_model.expression.config import TrainingConfig
 from dexter_model.report import audio
 from dexter_model.training.checkpoint import write_checkpoint
 from tasks.evaluate import evaluate
@@ -156,6 +159,37 @@ def test_a_report_of_what_there_is(tmp_path: Path) -> None:
     renders = write_renders(tmp_path / "renders", [made_up_piece("a", seed=1)])
     alone = Page(write_report(ReportInputs(renders=[renders]), tmp_path).read_text())
     assert [attrs["alt"].split(".")[0] for tag, attrs in alone.tags if tag == "img" and attrs["alt"]] == ["Piano roll"]
+
+
+def test_a_model_at_work_or_why_it_is_not_shown(tmp_path: Path) -> None:
+    piece = made_up_piece("a", seed=1)
+    publish(str(tmp_path / "store"), [piece])
+    renders = write_renders(tmp_path / "renders", [piece])
+    transfer = TrainingConfig(train_target="transfer")
+    models = {
+        "noise": write_random_checkpoint(tmp_path / "noise"),
+        "transfer": write_random_checkpoint(tmp_path / "transfer", training=transfer),
+        "mean": write_random_checkpoint(tmp_path / "mean", target="mean"),
+    }
+
+    def section(model: str) -> Page:
+        inputs = ReportInputs(str(tmp_path / "store"), checkpoint=models[model], renders=[renders])
+        html = write_report(inputs, tmp_path).read_text()
+        return Page(html[html.index('<section id="denoising">') :].partition("</section>")[0])
+
+    def moves(page: Page) -> bool:
+        return any((attrs.get("src") or "").startswith("data:image/webp") for tag, attrs in page.tags if tag == "img")
+
+    assert moves(section("noise"))
+    assert (moves(section("mean")), "at once" in section("mean").text) == (False, True)
+    why = section("transfer")
+    assert (moves(why), "trained to start from another performance" in why.text) == (False, True)
+    content = json.loads((renders / "renders.json").read_text())
+    content["renders"][0]["source"] = "a/p1.mid"
+    (renders / "renders.json").write_text(json.dumps(content))
+    page = section("transfer")
+    assert moves(page)
+    assert page.text.startswith("From a performance to performance")
 
 
 def test_a_damaged_render_leaves_the_rest(tmp_path: Path) -> None:
