@@ -6,15 +6,17 @@ Defaults are the published ones (arXiv 2406.14850). Commands validate them as fi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
 from dexter_model.errors import InputError
 from dexter_model.notes import CODEC_COLUMNS
-from dexter_model.training.config import LoopConfig, require
+from dexter_model.training.config import LoopConfig, one_of, require
 
 Output = Literal["epsilon", "x_0", "ex_0", "v", "mean"]
+PERCEPTUAL_LIMIT = 3.0  # standard deviations of perceptual rows, in training and steering: further is never shown
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,17 @@ class TrainingConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
+        for name in ("batch_size", "validation_windows"):
+            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         require(self.rendered_windows >= 0, "training.rendered_windows", self.rendered_windows, "at least 0")
         one_of("training.loss", self.loss, ("l1", "l2", "huber"))
         one_of("training.train_target", self.train_target, ("gen_noise", "transfer"))
         for name in ("condition_dropout", "perceptual_dropout", "feature_dropout", "mixup"):
             require(0.0 <= getattr(self, name) < 1.0, f"training.{name}", getattr(self, name), "in [0, 1)")
-        right = len(self.column_weights) == len(CODEC_COLUMNS) and min(self.column_weights) >= 0.0
-        require(right and sum(self.column_weights) > 0, "training.column_weights", self.column_weights, "5 weights")
+        weight, columns = self.recon_loss_weight, self.column_weights
+        require(0.0 <= weight < math.inf, "training.recon_loss_weight", weight, "at least 0, finite")
+        right = len(columns) == len(CODEC_COLUMNS) and min(columns) >= 0.0 and 0.0 < sum(columns) < math.inf
+        require(right, "training.column_weights", columns, f"of {len(CODEC_COLUMNS)} weights, not all 0")
 
 
 @dataclass(frozen=True)
@@ -126,11 +131,6 @@ class ExpressionConfig:
         return settings
 
 
-def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a setting that is not among ``allowed`` (``InputError``, ``config_invalid``)."""
-    require(value in allowed, name, value, f"out of {', '.join(allowed)}")
-
-
 Settings = TypeVar("Settings", DenoiserConfig, DiffusionConfig, TrainingConfig)
 
 
@@ -141,7 +141,9 @@ def _settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     for name, value in values.items():
         require(name in defaults, kind.__name__, name, f"among {', '.join(defaults)}")
         wanted = {float: (int, float), tuple: (list, tuple)}.get(type(defaults[name]), type(defaults[name]))
+        numbers = value if isinstance(value, (list, tuple)) else ()
         right = isinstance(value, wanted) and isinstance(value, bool) == isinstance(defaults[name], bool)
+        right = right and all(isinstance(each, (int, float)) for each in numbers)
         require(right, f"{kind.__name__}.{name}", repr(value), f"like {defaults[name]!r}")
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return kind(**given)

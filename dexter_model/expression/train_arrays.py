@@ -136,7 +136,6 @@ def main() -> None:
     parser.add_argument("--label", default="trained")
     parser.add_argument("--dataset", default="{}", help="JSON of the data set's version and digest")
     options = parser.parse_args()
-    torch.set_float32_matmul_precision("high")
     result = train_on_arrays(
         ResidentNotes.load(options.arrays),
         ResidentNotes.load(options.validation) if options.validation else None,
@@ -146,7 +145,7 @@ def main() -> None:
         label=options.label,
         device=options.device,
         hooks=Hooks(logged=_print_row),
-        seconds=60.0 * options.minutes if options.minutes else None,
+        seconds=None if options.minutes is None else 60.0 * options.minutes,
     )
     print(f"{result.checkpoint} {result.digest} {result.step} steps {result.seconds:.0f} s")
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FORMAT = "dexter-checkpoint-1"
 MODEL, META, TRAINING_STATE = "model.safetensors", "checkpoint.json", "training_state.safetensors"
 CHECKPOINTS = "checkpoints"  # in a training's output folder: step_..., each a checkpoint
-_STEP = re.compile(r"step_(\d{8,})")
+_STEP = re.compile(r"step_\d{8,}")
 _PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy"}
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and above; the zip that torch.save writes
 Arrays = Mapping[str, np.ndarray]
@@ -68,8 +68,7 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 
 def latest_checkpoint(checkpoints: Path) -> Path | None:
     """The checkpoint of the highest step in a folder of them."""
-    folders = [folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name)]
-    return max(folders, key=lambda folder: int(folder.name[5:]), default=None)
+    return next(reversed(_by_step(checkpoints)), None)
 
 
 def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], training_state: Arrays | None = None) -> str:
@@ -101,8 +100,7 @@ def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], train
 
 def prune_checkpoints(checkpoints: Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints, and what interrupted writers left."""
-    folders = sorted(folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name))
-    for folder in [*folders[:-keep], *checkpoints.glob(".step_*")]:
+    for folder in [*_by_step(checkpoints)[:-keep], *checkpoints.glob(".step_*")]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -146,6 +144,11 @@ def export_checkpoint(source: str | Path, target: Path, label: str) -> str:
     state = {name: array.astype(np.float16) for name, array in checkpoint.state.items()}
     meta = {name: value for name, value in checkpoint.meta.items() if name != "format"}
     return write_checkpoint(target, state, meta | {"label": label})
+
+
+def _by_step(checkpoints: Path) -> list[Path]:
+    folders = [folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name)]
+    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("step_")))
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,11 +32,12 @@ class LoopConfig:
         counts = ("steps", "threads", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints")
         for name in counts:
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        for name in ("warmup_steps", "seed"):
+            require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "at least 0")
+        for name in ("learning_rate", "gradient_clip"):
+            require(0.0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0, finite")
         require(0.0 <= self.ema_decay < 1.0, "training.ema_decay", self.ema_decay, "in [0, 1)")
-        require(self.learning_rate > 0.0, "training.learning_rate", self.learning_rate, "above 0")
-        require(self.gradient_clip > 0.0, "training.gradient_clip", self.gradient_clip, "above 0")
-        known = self.precision in ("float32", "bfloat16")
-        require(known, "training.precision", self.precision, "float32 or bfloat16")
+        one_of("training.precision", self.precision, ("float32", "bfloat16"))
 
 
 def require(true: bool, name: str, value: object, allowed: str) -> None:
@@ -46,3 +48,8 @@ def require(true: bool, name: str, value: object, allowed: str) -> None:
     """
     if not true:
         raise InputError(name, f"{value} is not allowed", f"Choose a value {allowed}", "config_invalid")
+
+
+def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a setting that is not among ``allowed`` (``InputError``, ``config_invalid``)."""
+    require(value in allowed, name, value, f"out of {', '.join(allowed)}")

@@ -115,10 +115,11 @@ def fit(
         seconds: stop early, with a checkpoint, after this long (one process only).
 
     Raises:
-        InputError: the loss is no longer a number (``training_diverged``), or a checkpoint cannot be read.
+        InputError: losses or weights are no longer numbers (``training_diverged``), or a checkpoint cannot be read.
     """
     hooks, began = hooks or Hooks(), time.monotonic()
     torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as its convolutions are by default
     run = begin_run(model, config, out, meta)
     network: Any = hooks.wrap(model)
     network = torch.compile(network) if config.compile else network  # the weights keep their names in ``model``
@@ -179,8 +180,6 @@ def _record(run: Run, validation: Validation | None) -> Evaluation | None:
     _average_over_ranks(run.loss_sum)
     since = run.step - int(run.history[-1][0] or 0 if run.history else 0)
     loss = float(run.loss_sum) / since
-    if not math.isfinite(loss):
-        raise diverged(f"the training loss is {loss} at step {run.step}")
     validation_loss = criterion = evaluation = None
     if validation is not None:
         model = run.averaged()
@@ -189,6 +188,9 @@ def _record(run: Run, validation: Validation | None) -> Evaluation | None:
             if validation.evaluate is not None:
                 evaluation = validation.evaluate(model, step_folder(run.out / "validation", run.step))
                 criterion = evaluation.criterion
+    for name, value in (("training loss", loss), ("validation loss", validation_loss), ("criterion", criterion)):
+        if value is not None and not math.isfinite(value):
+            raise diverged(f"the {name} is {value} at step {run.step}")
     run.history.append([run.step, loss, validation_loss, criterion])
     run.loss_sum.zero_()
     return evaluation

@@ -102,9 +102,10 @@ def diverged(reason: str) -> InputError:
 def _restore(run: Run, folder: Path) -> None:
     checkpoint = load_checkpoint(folder)
     state = {name: torch.from_numpy(value) for name, value in load_training_state(folder).items()}
-    run.model.load_state_dict({name[6:]: value for name, value in state.items() if name.startswith("model/")})
-    for name, weights in checkpoint.state.items():
-        run.average[name].copy_(torch.from_numpy(weights))
+    weights = {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
+    run.model.load_state_dict(weights)
+    for name, average in checkpoint.state.items():
+        run.average[name].copy_(torch.from_numpy(average))
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in state.items():
         if name.startswith("optimiser/"):

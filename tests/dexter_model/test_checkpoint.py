@@ -219,6 +219,7 @@ def _no_json(folder: Path) -> None:
         _changed_meta(config={"denoiser": {"channels": 10**12, "layers": 2}}),
         _changed_meta(config={"denoiser": {"channels": 8, "layers": 2.5}}),
         _changed_meta(config={"surprise": {}, "denoiser": {"surprise": 1}}),
+        _changed_meta(config=CONFIG.to_dict() | {"training": {"column_weights": ["a"] * 5}}),
     ],
 )
 def test_broken_checkpoints_are_one_clear_error(checkpoint: Path, spoil: Callable[[Path], None]) -> None:

@@ -71,7 +71,7 @@ def logged(out: Path) -> EventAccumulator:
 def test_the_best_checkpoint_is_that_of_the_lowest_criterion(tmp_path: Path) -> None:
     judge = Judge([3.0, 1.0, 1.0, 2.0])
     result = run(tmp_path, validation=Validation(loss_on_fixed_batch, judge))
-    assert [row[3] for row in result.history] == [None, 3.0, None, 1.0, None, 1.0, None, 2.0][: len(result.history)]
+    assert [row[3] for row in result.history] == [None, 3.0, None, 1.0, None, 1.0, None, 2.0]
     best = load_checkpoint(tmp_path / BEST)
     assert best.meta["step"] == 6
     assert load_checkpoint(tmp_path).meta["step"] == 12  # the last one
@@ -86,6 +86,13 @@ def test_without_an_evaluation_the_validation_loss_decides(tmp_path: Path) -> No
     losses = {row[0]: row[2] for row in result.history if row[2] is not None}
     assert load_checkpoint(tmp_path / BEST).meta["step"] == min(losses, key=lambda step: losses[step] or 0.0)
     assert not (tmp_path / "validation").exists()
+
+
+def test_a_model_that_makes_no_numbers_is_told_and_is_not_the_best(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="criterion is nan at step 6") as caught:
+        run(tmp_path, validation=Validation(loss_on_fixed_batch, Judge([3.0, np.nan])))
+    assert caught.value.code == "training_diverged"
+    assert load_checkpoint(tmp_path / BEST).meta["step"] == 3
 
 
 def test_no_validation_no_best(tmp_path: Path) -> None:

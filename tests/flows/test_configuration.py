@@ -51,6 +51,10 @@ def test_a_dotted_override_reaches_inside() -> None:
     ("overrides", "told"),
     [
         (["training.steps=0"], "training.steps"),
+        (["training.seed=-1"], "training.seed"),
+        (["training.validation_windows=0"], "training.validation_windows"),
+        (["training.recon_loss_weight=.nan"], "training.recon_loss_weight"),
+        (["training.column_weights=[1, 1, 1, 1, .inf]"], "training.column_weights"),
         (["denoiser.colour=red", "label=[1]"], "denoiser.colour"),
         (["store=x", "store.inner=3"], "store is a single value"),
         (["training.steps={"], "no YAML"),
