@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dexter_model.dataset.perceptual import refuse_unfit
+from dexter_model.dataset.perceptual import refuse_unlearnable
 from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import write_atomically
@@ -75,15 +75,15 @@ def train(
 
     Raises:
         InputError: no such data set, no training split, perceptual features that the model cannot learn from
-            (``dataset.perceptual.refuse_unfit``), or ``out`` holds another training (other settings, data or label, or
-            more steps).
+            (``dataset.perceptual.refuse_unlearnable``), or ``out`` holds another training (other settings, data or
+            label, or more steps).
     """
     began, out = time.monotonic(), Path(out).absolute()
     url = absolute_url(dataset_url)
     opened = open_version(url, version)
     dataset = {"version": opened.id, "digest": opened.digest}
     if steps_taken(out, config, dataset, label) < config.training.steps:
-        refuse_unfit(opened, config.denoiser.perceptual)
+        refuse_unlearnable(opened, config.denoiser.perceptual)
         settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": str(out), "label": label}
         _train_by_ray(settings, workers)
     return _result(out, time.monotonic() - began)
@@ -92,7 +92,7 @@ def train(
 def describe_training(dataset_url: str, config: ExpressionConfig, version: str | None = None) -> str:
     """What ``train`` would train, on what: the answer to a dry run."""
     opened = open_version(dataset_url, version)
-    refuse_unfit(opened, config.denoiser.perceptual)
+    refuse_unlearnable(opened, config.denoiser.perceptual)
     pieces, performances = opened.catalogue, opened.catalogue["performances"]
     import torch
 

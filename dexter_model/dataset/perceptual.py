@@ -124,7 +124,7 @@ def _estimate(_path: str, performance: Performance, encoded: EncodedPerformance,
     return estimate_encoded(performance, encoded, score)
 
 
-def refuse_unfit(data: DatasetVersion, wanted: str) -> None:
+def refuse_unlearnable(data: DatasetVersion, wanted: str) -> None:
     """Refuse a version for training whose perceptual features are not what a model is to see.
 
     Args:

@@ -23,9 +23,8 @@ from dexter_model.expression.score_rows import EXTENDED_ROWS, extended_rows
 from dexter_model.notes import PERCEPTUAL_FEATURES
 
 PUBLISHED = ("onset_div", "duration_div", "pitch", "voice")
-# Constants that no known row takes: published rows lie in [0, 1], perceptual ones within 3 standard deviations.
+# Constants that no known row takes: published rows lie in [0, 1], perceptual ones within PERCEPTUAL_LIMIT.
 SCORE_NULL, PERCEPTUAL_NULL = -1.0, -4.0
-PERCEPTUAL_LIMIT = 3.0
 
 
 def score_row_count(condition: str) -> int:

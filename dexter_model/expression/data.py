@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from dexter_model.errors import InputError
-from dexter_model.expression.condition import PERCEPTUAL_LIMIT, score_condition, score_table
-from dexter_model.expression.config import DenoiserConfig
+from dexter_model.expression.condition import score_condition, score_table
+from dexter_model.expression.config import PERCEPTUAL_LIMIT, DenoiserConfig
 
 # Codecs are clipped to this many standard deviations, in training and at every step of sampling. Trills and wrong
 # alignments reach 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error. On the robust scale,

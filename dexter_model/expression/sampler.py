@@ -33,7 +33,7 @@ from dexter_model.expression.data import LIMIT, marked_period, own_level
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Render, Sampling, last_time, refuse_unfit, window_overlap
 from dexter_model.expression.sampling import clean_windows, load_denoiser
-from dexter_model.notes import PERCEPTUAL_FEATURES
+from dexter_model.perceptual.features import unknown_values
 from dexter_model.training.checkpoint import Checkpoint
 
 SLICE_ON_CPU, SLICE_ON_GPU = 2, 32  # windows the network sees at a time; more are not faster on a CPU
@@ -132,8 +132,7 @@ class PieceSampler:
         score_WNS = score_condition(collage.cut(table_MS.to(self.device)), collage.mask_WN, condition)
         if self.config.denoiser.perceptual == "none":
             return score_WNS
-        unknown = np.full(len(PERCEPTUAL_FEATURES), np.nan, np.float32)
-        rows = [np.tile(unknown, (len(r.score.notes), 1)) if r.perceptual is None else r.perceptual for r in renders]
+        rows = [unknown_values(len(r.score.notes)) if r.perceptual is None else r.perceptual for r in renders]
         heard_M7 = torch.from_numpy(np.concatenate(rows)).to(self.device)
         return torch.cat([score_WNS, collage.cut(heard_M7)], dim=-1)
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from dexter_model.errors import InputError
-from dexter_model.expression.config import ExpressionConfig
+from dexter_model.expression.config import PERCEPTUAL_LIMIT, ExpressionConfig
 from dexter_model.notes import PERCEPTUAL_FEATURES
+from dexter_model.perceptual.features import unknown_values
 
 WORDS = {"less": -1.0, "normal": 0.0, "more": 1.0}
-LIMIT = 3.0  # standard deviations: further the network was never shown anything
 AXES = ("beat", "fraction")
 MAX_BYTES = 1 << 20
 
@@ -75,8 +75,8 @@ def levels(asked: Mapping[str, str | float]) -> dict[str, float]:
             found[name] = WORDS[value] if isinstance(value, str) and value in WORDS else float(value)
         except ValueError:
             found[name] = math.nan
-        if not abs(found[name]) <= LIMIT:
-            remedy = f"Give less, normal, more or a number from {-LIMIT:.0f} to {LIMIT:.0f}"
+        if not abs(found[name]) <= PERCEPTUAL_LIMIT:
+            remedy = f"Give less, normal, more or a number from {-PERCEPTUAL_LIMIT:.0f} to {PERCEPTUAL_LIMIT:.0f}"
             raise InputError(f"--steer {name}={value}", "has no such level", remedy, "option_invalid")
     return found
 
@@ -108,8 +108,8 @@ def _checked(axis: str, features: list[str], table: np.ndarray) -> Curve:
         raise ValueError(f"its other columns are not features ({', '.join(PERCEPTUAL_FEATURES)})")
     if not len(table) or not np.isfinite(table).all() or (np.diff(table[:, 0]) <= 0).any():
         raise ValueError("its lines are not numbers with a rising first column")
-    if np.abs(table[:, 1:]).max() > LIMIT:
-        raise ValueError(f"it holds levels beyond {LIMIT:.0f} standard deviations")
+    if np.abs(table[:, 1:]).max() > PERCEPTUAL_LIMIT:
+        raise ValueError(f"it holds levels beyond {PERCEPTUAL_LIMIT:.0f} standard deviations")
     return Curve(axis, table[:, 0], dict(zip(features, table[:, 1:].T, strict=True)))
 
 
@@ -133,8 +133,7 @@ def perceptual_rows(
     if config.denoiser.perceptual == "none":
         return None
     steered: dict[str, float | np.ndarray] = {**asked, **(curve.rows(onset_beat) if curve is not None else {})}
-    shape = len(onset_beat), len(PERCEPTUAL_FEATURES)
-    rows = np.full(shape, np.nan, np.float32) if like is None else like.astype(np.float32)
+    rows = unknown_values(len(onset_beat)) if like is None else like.astype(np.float32)
     if steered and like is None and not config.training.feature_dropout:
         rows[:] = WORDS["normal"]
     for name, values in steered.items():
