@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from dexter_model.errors import InputError
-from dexter_model.expression.plan import Sampling
+from dexter_model.expression.config import ExpressionConfig
+from dexter_model.expression.plan import Sampling, evaluations, refuse_unfit
 from dexter_model.expression.rendering import default_checkpoint
 from dexter_model.expression.score_files import distinct_names
+from dexter_model.training.checkpoint import load_checkpoint
 from flows.configuration import load
 from flows.evaluate import evaluate
 from flows.parameters import EvaluateParameters, RenderParameters, SweepParameters
@@ -25,11 +28,22 @@ STEPS_SHOWN = 20
 
 
 @dataclass(frozen=True)
+class Model:
+    """What a sweep knows of a checkpoint before it renders: where it lies, its settings, and its step."""
+
+    folder: Path
+    config: ExpressionConfig
+    step: int
+
+
+@dataclass(frozen=True)
 class PlannedSetting:
-    """A point of the grid and how to render with it."""
+    """A point of the grid, how to render with it and with which model, and why that cannot be done where it cannot."""
 
     setting: Setting
     render: RenderParameters
+    model: Model | None
+    refusal: InputError | None
 
 
 @dataclass(frozen=True)
@@ -51,16 +65,18 @@ def sweep(parameters: SweepParameters) -> SweepResult:
         InputError: no setting can be rendered.
     """
     settings = planned(parameters)
-    rendered, refused, first = [], [], None
-    for number, plan in enumerate(settings, start=1):
-        say(f"-- {number} of {len(settings)}: {plan.setting.name}")
+    refused = [_refused(plan, plan.refusal) for plan in settings if plan.refusal is not None]
+    _refuse_all(settings)
+    possible = [plan for plan in settings if plan.refusal is None]
+    rendered, first = [], None
+    for number, plan in enumerate(possible, start=1):
+        say(f"-- {number} of {len(possible)}: {plan.setting.name}")
         try:
             render(plan.render)
             rendered.append(plan)
         except InputError as error:
             first = first or error
-            refused.append({"name": plan.setting.name, "code": error.code, "reason": f"{error.path}: {error.reason}"})
-            say(f"refused ({error.code}) {plan.setting.name}: {error}")
+            refused.append(_refused(plan, error))
     if first is not None and not rendered:
         raise first
     evaluation = {
@@ -71,7 +87,7 @@ def sweep(parameters: SweepParameters) -> SweepResult:
         "workers": parameters.workers,
     }
     measured = evaluate(EvaluateParameters.model_validate(evaluation))
-    grid = {name: [_word(value) for value in values] for name, values in parameters.grid.items()}
+    grid = {name: list(dict.fromkeys(plan.setting.values[name] for plan in settings)) for name in parameters.grid}
     content = compare_sweep(grid, [plan.setting for plan in rendered], refused, measured.out, parameters.out)
     _tell(content, _page(parameters, rendered, content))
     return SweepResult(Path(parameters.out), content, whole=not (refused or measured.refused))
@@ -83,35 +99,101 @@ def planned(parameters: SweepParameters) -> list[PlannedSetting]:
     Raises:
         InputError: a name is no parameter of rendering, or a value is none for it.
     """
-    words = {name: distinct_names(_word(value) for value in values) for name, values in parameters.grid.items()}
-    common = parameters.render.model_dump(exclude_unset=True)
+    common, grid = parameters.render.model_dump(exclude_unset=True), parameters.grid
+    points = list(itertools.product(*(range(len(values)) for values in grid.values())))
+    hows = []
+    for point in points:
+        values = {name: grid[name][place] for name, place in zip(grid, point, strict=True)}
+        hows.append(load(RenderParameters, options={**common, **values}))
+    models = {how.checkpoint: _model(how.checkpoint) for how in hows}
+    words = {name: distinct_names(map(_word, values)) for name, values in grid.items()}
+    if "checkpoint" in grid:
+        words["checkpoint"] = _checkpoint_words([(each, models[each]) for each in grid["checkpoint"]])
     found = []
-    for places in itertools.product(*(range(len(values)) for values in parameters.grid.values())):
-        values = {name: parameters.grid[name][place] for name, place in zip(parameters.grid, places, strict=True)}
-        told = {name: words[name][place] for name, place in zip(parameters.grid, places, strict=True)}
+    for point, how in zip(points, hows, strict=True):
+        told = {name: words[name][place] for name, place in zip(grid, point, strict=True)}
         name = ",".join(f"{key}={word}" for key, word in told.items())
-        how = load(RenderParameters, options={**common, **values, "out": f"{parameters.out}/renders/{name}"})
-        found.append(PlannedSetting(Setting(name, told, evaluations(how)), how))
+        how = how.model_copy(update={"out": f"{parameters.out}/renders/{name}"})
+        found.append(_planned(name, told, how, models[how.checkpoint]))
     return found
 
 
-def evaluations(how: RenderParameters) -> int:
-    """Forward passes of the network that a window takes; guidance takes two a step."""
-    return how.steps * (1 if how.guidance == 1.0 else 2)
+def _planned(name: str, told: dict[str, Any], how: RenderParameters, model: Model | InputError) -> PlannedSetting:
+    """A setting with its cost, or refused if its model cannot be read or cannot be sampled so."""
+    try:
+        if isinstance(model, InputError):
+            raise model
+        refuse_unfit(_sampling(how), model.config)
+        cost = evaluations(_sampling(how), model.config, source=how.source is not None)
+        return PlannedSetting(Setting(name, told, cost), how, model, None)
+    except InputError as error:
+        return PlannedSetting(Setting(name, told, 0), how, None, error)
+
+
+def _model(checkpoint: str | None) -> Model | InputError:
+    try:
+        found = load_checkpoint(checkpoint or default_checkpoint())
+        return Model(found.path, ExpressionConfig.from_dict(found.config), int(found.meta["step"]))
+    except InputError as error:
+        return error
+
+
+def _checkpoint_words(models: list[tuple[str | None, Model | InputError]]) -> list[str]:
+    """What to call checkpoints: by the folder of their run, with those around it where runs have one name, and step."""
+    runs = {_run(model) for _, model in models if isinstance(model, Model)}
+    parts = 1
+    while len({run[-parts:] for run in runs}) < len(runs):
+        parts += 1
+    return distinct_names(
+        _word(f"{'-'.join(_run(model)[-parts:])}-step{model.step}") if isinstance(model, Model) else _word(given)
+        for given, model in models
+    )
+
+
+def _run(model: Model) -> tuple[str, ...]:
+    """The parts of the folder that training wrote to, of which a checkpoint is ``best`` or ``checkpoints/step_...``."""
+    folder = model.folder.resolve()
+    inside = 1 if folder.name == "best" else 2 if folder.parent.name == "checkpoints" else 0
+    return folder.parts[1 : len(folder.parts) - inside]
+
+
+def _refused(plan: PlannedSetting, error: InputError) -> dict[str, str]:
+    """Tell that a setting cannot be rendered, and why."""
+    say(f"refused ({error.code}) {plan.setting.name}: {error}")
+    return {"name": plan.setting.name, "code": error.code, "reason": f"{error.path}: {error.reason}"}
+
+
+def _refuse_all(settings: list[PlannedSetting]) -> None:
+    """Raise the first refusal where every setting is refused."""
+    refusals = [plan.refusal for plan in settings if plan.refusal is not None]
+    if len(refusals) == len(settings):
+        raise refusals[0]
 
 
 def dry_run(parameters: SweepParameters) -> list[str]:
-    """A line a setting: its name, its cost and what is there of it. Nothing is written."""
+    """A line a setting: its name, its cost and what is there of it, or why it is refused. Nothing is written.
+
+    Raises:
+        InputError: every setting is refused.
+    """
+    settings = planned(parameters)
+    _refuse_all(settings)
     return [
         f"{plan.setting.name}\t{plan.setting.evaluations} function evaluations\t{renders_there(plan.render.out)}"
-        for plan in planned(parameters)
+        if plan.refusal is None
+        else f"{plan.setting.name}\trefused ({plan.refusal.code})\t{plan.refusal}"
+        for plan in settings
     ]
 
 
 def _sampling(how: RenderParameters) -> Sampling:
-    """How the sampler is shown at work: in enough steps to see something."""
-    given = {each.name: getattr(how, each.name) for each in fields(Sampling) if hasattr(how, each.name)}
-    return Sampling(**{**given, "steps": max(how.steps, STEPS_SHOWN)})
+    return Sampling(**{each.name: getattr(how, each.name) for each in fields(Sampling)})
+
+
+def _shown(plan: PlannedSetting) -> Sampling:
+    """How the sampler is shown at work: in enough steps to see something, if the model's diffusion has as many."""
+    most = plan.model.config.diffusion.steps if plan.model else STEPS_SHOWN
+    return replace(_sampling(plan.render), steps=min(max(plan.render.steps, STEPS_SHOWN), most))
 
 
 def _word(value: Any) -> str:
@@ -129,7 +211,7 @@ def _page(parameters: SweepParameters, rendered: list[PlannedSetting], content: 
         store_url=parameters.render.store,
         version=parameters.render.version,
         checkpoint=(plans[0].render.checkpoint or default_checkpoint()) if plans else None,
-        sampling=_sampling(plans[0].render) if plans else None,
+        sampling=_shown(plans[0]) if plans else None,
         renders=[plan.render.out for plan in plans],
         sweep=parameters.out,
         title="DExter: settings beside each other",

@@ -16,10 +16,11 @@ from tiny_models import write_random_checkpoint
 from typer.testing import CliRunner
 
 from dexter_model.errors import InputError
+from dexter_model.expression.config import DiffusionConfig
 from flows.cli import app
 from flows.configuration import load
 from flows.parameters import SweepParameters
-from flows.sweep import evaluations, planned
+from flows.sweep import planned, sweep
 
 PIECES = [made_up_piece(key, seed=seed) for seed, key in enumerate("ab", start=1)]
 
@@ -63,14 +64,15 @@ def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
     assert code == 0
     assert not (lab / "out").exists()
     assert said.count("\tnew") == 4
-    assert "depth=0.25,checkpoint=model_2\t2 function evaluations\tnew" in said
+    assert "depth=0.25,checkpoint=y-model-step0\t2 function evaluations\tnew" in said
 
     code, said = dexter(lab)
     assert code == 0
     assert said.count(" made now") == 4
     content = json.loads((lab / "out" / "sweep.json").read_text())
     names = [row["system"] for row in content["comparison"]["rows"]]
-    assert names == [f"depth={depth},checkpoint={model}" for depth in ("0.25", "1") for model in ("model", "model_2")]
+    assert names == [f"depth={depth},checkpoint={run}-model-step0" for depth in ("0.25", "1") for run in "xy"]
+    assert content["grid"]["checkpoint"] == ["x-model-step0", "y-model-step0"]
     assert content["comparison"]["best"] in names
     assert str(lab) not in (lab / "out" / "sweep.json").read_text()
     page = (lab / "out" / "report.html").read_text()
@@ -81,7 +83,7 @@ def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
     assert all([row["label"] for row in table["rows"]] == ["f = 0.25", "f = 1"] for table in published)
     assert all(row["cells"][-2] for table in published for row in table["rows"])  # velocity curve; "paper" is empty
     assert "Transfer depth f (checkpoint random " in page
-    assert re.search(r"Best: depth=[\d.]+, checkpoint=model", page)
+    assert re.search(r"Best: depth=[\d.]+, checkpoint=[xy]-model", page)
 
 
 def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path) -> None:
@@ -91,8 +93,12 @@ def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path
     assert (lab / "out" / "sweep.json").read_bytes() == before
     code, said = dexter(lab, "--dry-run", "-s", "grid.depth=[0.25, 0.5, 1.0]")
     assert said.count("1 there") == 4
-    code, said = dexter(lab, "-s", f"grid.checkpoint=[{lab}/x/model, {lab}/nowhere]")
+    some = f"grid.checkpoint=[{lab}/x/model, {lab}/nowhere]"
+    code, said = dexter(lab, "--dry-run", "-s", some)
+    assert (code, said.count("refused (checkpoint_unreadable)")) == (0, 2)
+    code, said = dexter(lab, "-s", some)
     assert code == 4
+    assert said.index("refused (checkpoint_unreadable)") < said.index("-- 1 of 2")  # before any work
     content = json.loads((lab / "out" / "sweep.json").read_text())
     assert [row["name"] for row in content["refused"]] == [
         "depth=0.25,checkpoint=nowhere",
@@ -106,9 +112,57 @@ def test_nothing_that_can_be_rendered_is_an_error(lab: Path) -> None:
         dexter(lab, "-s", f"grid.checkpoint=[{lab}/nowhere]")
 
 
+def test_steps_that_a_checkpoint_does_not_have_are_told_before_any_work(lab: Path, tmp_path: Path) -> None:
+    few = write_random_checkpoint(tmp_path / "few", diffusion=DiffusionConfig(steps=6))
+    words = ["-s", f"grid.checkpoint=[{few}]", "-s", "grid.depth=[1.0]", "--out", str(tmp_path / "out"), "-s"]
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(InputError, match="50 is more than the checkpoint's diffusion has"):
+            dexter(lab, *words, "grid.steps=[50]", *dry)
+    assert not (tmp_path / "out").exists()
+    code, said = dexter(lab, *words, "grid.steps=[3, 50]", "--dry-run")
+    assert "steps=50\trefused (option_invalid)" in said
+    code, said = dexter(lab, *words, "grid.steps=[3, 50]")
+    assert code == 4
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "sampled in 6 steps" in page  # the sampler at work, in as many as there are
+
+
+def test_a_conditional_mean_costs_one_evaluation(lab: Path, tmp_path: Path) -> None:
+    mean = write_random_checkpoint(tmp_path / "mean", target="mean")
+    parameters = {"grid": {"steps": [5, 20], "guidance": [1.0, 2.0]}, "out": str(tmp_path / "out")}
+    render = {"store": str(lab / "store"), "split": split_of(lab), "checkpoint": str(mean), "steps": 2}
+    result = sweep(load(SweepParameters, options={**parameters, "render": render}))
+    rows = result.content["comparison"]["rows"]
+    assert [row["cost"] for row in rows] == [1] * 4
+    page = result.out / "report.html"
+    assert re.search(r'guidance=2.*?<td class="r">1</td>', page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (["x/run/best"], ["run-step3"]),
+        (["x/run/checkpoints/step_00000002", "x/run/best", "x/run"], ["run-step2", "run-step3", "run-step2_2"]),
+        (["x/run/best", "y/run/best", None], ["x-run-step3", "y-run-step3", "models-default-step"]),
+        (["x/run/best", "x/nowhere/best"], ["run-step3", "best"]),
+    ],
+)
+def test_checkpoints_are_called_by_their_run_and_step(tmp_path: Path, paths: list[str | None], words: list[str]) -> None:
+    for run in "xy":
+        for folder, step in (("best", 3), ("checkpoints/step_00000002", 2)):
+            checkpoint = write_random_checkpoint(tmp_path / run / "run" / folder)
+            meta = json.loads((checkpoint / "checkpoint.json").read_text())
+            (checkpoint / "checkpoint.json").write_text(json.dumps(meta | {"step": step}))
+    given = [path and str(tmp_path / path) for path in paths]
+    options = {"grid": {"checkpoint": given}, "out": "o", "render": {"store": "s3://bucket/data"}}
+    found = [plan.setting.values["checkpoint"] for plan in planned(load(SweepParameters, options=options))]
+    assert [name[: len(word)] for name, word in zip(found, words, strict=True)] == words
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
+        ("grid.checkpoint=[7]", "checkpoint"),
         ("grid.stepps=[3]", "stepps"),
         ("grid.steps=[0]", "steps"),
         ("grid.steps=[]", "grid.steps"),
@@ -138,7 +192,8 @@ def test_any_parameter_of_rendering_can_be_swept() -> None:
         "store": "s3://bucket/data",
         "out": "o/renders/seed=2,samples=3,guidance=2.5,checkpoint=step_100",
     }
-    assert [evaluations(plan.render) for plan in plans[:4]] == [20, 20, 40, 40]
+    assert [plan.setting.evaluations for plan in plans[:4]] == [20, 0, 40, 0]
+    assert [plan.refusal is None for plan in plans[:2]] == [True, False]
     assert plans[0].render.checkpoint is None
 
 
@@ -153,5 +208,5 @@ def test_a_sweep_is_a_run_of_a_prefect_server(lab: Path, tmp_path: Path) -> None
         runs = {run["name"].partition(" ")[0]: run["state_type"] for run in ask(url, "flow_runs")}
         assert runs == dict.fromkeys(("sweep", "render", "evaluate"), "COMPLETED")
         artifacts = {artifact["key"]: artifact["data"] for artifact in ask(url, "artifacts")}
-    assert "| depth=0.5,checkpoint=model_2 |" in artifacts["sweep"]
+    assert "| depth=0.5,checkpoint=y-model-step0 |" in artifacts["sweep"]
     assert "report.html" in artifacts["report"]
