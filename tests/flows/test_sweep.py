@@ -147,7 +147,9 @@ def test_a_conditional_mean_costs_one_evaluation(lab: Path, tmp_path: Path) -> N
         (["x/run/best", "x/nowhere/best"], ["run-step3", "best"]),
     ],
 )
-def test_checkpoints_are_called_by_their_run_and_step(tmp_path: Path, paths: list[str | None], words: list[str]) -> None:
+def test_checkpoints_are_called_by_their_run_and_step(
+    tmp_path: Path, paths: list[str | None], words: list[str]
+) -> None:
     for run in "xy":
         for folder, step in (("best", 3), ("checkpoints/step_00000002", 2)):
             checkpoint = write_random_checkpoint(tmp_path / run / "run" / folder)
