@@ -25,9 +25,10 @@ from dexter_model.expression.data import marked_period
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Sampling
 from dexter_model.expression.sampling import load_denoiser, sample_windows
-from dexter_model.metrics.comparison import correlation
+from dexter_model.metrics.comparison import judged_correlation
 from dexter_model.metrics.contests import humans_of
-from dexter_model.metrics.features import Written, inter_onset, times, written
+from dexter_model.metrics.curves import series
+from dexter_model.metrics.features import Written, log_ioi, times, written
 from dexter_model.metrics.intervals import paired_difference
 from dexter_model.training.checkpoint import load_checkpoint
 
@@ -91,22 +92,22 @@ def performed(path: str, windows: list[Excerpt], samples: int, steps: int, guida
 
 
 def correlations(codec: np.ndarray, excerpt: Excerpt) -> np.ndarray:
-    """(columns,) mean Pearson correlation of one codec (N, 5) with every human; a constant counts as 0."""
+    """(columns,) mean Pearson correlation of one codec (N, 5) with every human, as evaluations judge it.
+
+    A constant prediction counts as 0, a constant human not at all.
+    """
     humans, _ = humans_of(excerpt.piece)
-    told, score = humans.codec[:, excerpt.rows].copy(), written(excerpt.piece.score[excerpt.rows])
-    ours = np.concatenate([np.exp2(codec[:, :1]), codec[:, 1:]], axis=1)[None]
-    found = []
-    for human, counts in zip(told, humans.counts[:, excerpt.rows], strict=True):
-        pairs = [(ours[0, counts, k], human[counts, k]) for k in (1, 2, 3, 4)]
-        ratios = [_log_ioi(each, counts, score) for each in (ours[0], human)]
-        pairs.insert(1, (ratios[0], ratios[1]))
-        found.append([correlation(*pair) for pair in pairs])
-    return np.nan_to_num(np.array(found)).mean(axis=0)
+    score, counts = written(excerpt.piece.score[excerpt.rows]), humans.counts[:, excerpt.rows]
+    played = np.concatenate([np.exp2(codec[:, :1]), codec[:, 1:]], axis=1)
+    ours, theirs = (_series(each, counts, score) for each in (played, humans.codec[:, excerpt.rows]))
+    found = [[judged_correlation(ours[c][human], theirs[c][human]) for c in COLUMNS] for human in range(len(counts))]
+    return np.nanmean(found, axis=0)
 
 
-def _log_ioi(codec: np.ndarray, counts: np.ndarray, score: Written) -> np.ndarray:
-    performed, beats = inter_onset(times(codec.astype(float), score).onset, counts, score)
-    return np.log2(performed / beats)
+def _series(codec: np.ndarray, counts: np.ndarray, score: Written) -> dict[str, np.ndarray]:
+    codec = np.broadcast_to(codec, (*counts.shape, 5)).astype(float)
+    onset_sec = times(codec, score).onset
+    return series(codec, counts, score.starts) | {"log_ioi": log_ioi(onset_sec, counts, score)}
 
 
 def main() -> None:

@@ -37,6 +37,8 @@ from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import SAMPLERS, Sampling
 from dexter_model.expression.rendering import default_checkpoint
 from dexter_model.expression.sampling import clean_windows, load_denoiser
+from dexter_model.metrics.comparison import judged_correlation
+from dexter_model.metrics.intervals import bootstrap_mean
 from dexter_model.notes import CODEC_COLUMNS
 from dexter_model.training.checkpoint import load_checkpoint
 
@@ -124,20 +126,15 @@ def correlations(bench: Bench, drawn: np.ndarray) -> Iterator[np.ndarray]:
         for played_by, heard in zip(humans, played, strict=True):
             if heard.sum() < 10:
                 continue
-            human = centred(played_by[heard])
-            singles = np.mean([pearson(human, centred(each[w][heard])) for each in drawn], axis=0)
-            found.append([singles, pearson(human, centred(drawn[:, w].mean(axis=0)[heard]))])
-        yield np.mean(found, axis=0) if found else np.full((2, 5), np.nan)
+            human = played_by[heard]
+            singles = np.mean([pearson(each[w][heard], human) for each in drawn], axis=0)
+            found.append([singles, pearson(drawn[:, w].mean(axis=0)[heard], human)])
+        yield np.nanmean(found, axis=0) if found else np.full((2, 5), np.nan)
 
 
-def centred(values: np.ndarray) -> np.ndarray:
-    return values - values.mean(axis=0)
-
-
-def pearson(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(5,) correlation of centred columns; a constant one correlates with nothing."""
-    size = np.sqrt((one**2).sum(axis=0) * (other**2).sum(axis=0))
-    return (one * other).sum(axis=0) / np.where(size > 1e-9, size, np.inf)
+def pearson(ours: np.ndarray, human: np.ndarray) -> np.ndarray:
+    """(5,) correlation of columns: of a constant one of ours 0, with a constant human's NaN."""
+    return np.array([judged_correlation(*columns) for columns in zip(ours.T, human.T, strict=True)])
 
 
 def wasserstein(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -159,10 +156,7 @@ def energy(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def interval(values: np.ndarray) -> list[list[float]]:
     """Mean, low and high (each of the shape of a row) of (W, ...) by bootstrap over windows."""
-    values = values[np.isfinite(values.reshape(len(values), -1)).all(axis=1)]
-    draws = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
-    means = np.stack([values[draw].mean(axis=0) for draw in draws])
-    return np.stack([values.mean(axis=0), *np.quantile(means, [0.025, 0.975], axis=0)]).tolist()
+    return np.apply_along_axis(lambda column: np.array(bootstrap_mean(column, seed=0)), 0, values).tolist()
 
 
 def measured(bench: Bench, drawn: np.ndarray, reference: np.ndarray) -> dict[str, Any]:

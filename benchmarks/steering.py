@@ -23,6 +23,7 @@ from dexter_model.expression.plan import Render, Sampling, plan_batches, score_d
 from dexter_model.expression.rendering import perform
 from dexter_model.expression.sampler import PieceSampler
 from dexter_model.expression.steering import perceptual_rows
+from dexter_model.metrics.intervals import bootstrap_mean
 from dexter_model.notes import PERCEPTUAL_FEATURES, Score
 from dexter_model.perceptual.estimate import estimate_encoded
 from dexter_model.training.checkpoint import load_checkpoint
@@ -51,9 +52,7 @@ def heard(sampler: PieceSampler, scores: list[Score], feature: str, level: float
 
 def with_interval(values: np.ndarray) -> list[float]:
     """Mean, low, high of (pieces,) by bootstrap; pieces of which nothing is heard do not count."""
-    values = values[np.isfinite(values)]
-    draws = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
-    return [float(values.mean()), *map(float, np.quantile(values[draws].mean(axis=1), [0.025, 0.975]))]
+    return list(bootstrap_mean(values, seed=0))
 
 
 def measure(sampler: PieceSampler, scores: list[Score]) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ from dexter_model.expression.data import WRITTEN, ResidentNotes, Statistics, Win
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.rendering import perform
 from dexter_model.expression.sampling import sample_windows
+from dexter_model.metrics.comparison import judged_correlation, mean_absolute_error
 from dexter_model.metrics.curves import tempo_curve, velocity_curve
 from dexter_model.notes import SCORE_NOTE, Score
 from dexter_model.training.loop import Evaluation
@@ -66,11 +67,14 @@ class RenderedWindows:
         codec_BN5 = self.render(model)
         predicted, human = self._curves(codec_BN5), self._curves(self.human)
         pairs = list(zip(predicted, human, strict=True))
-        losses = {name: _mean([_distance(ours[name], theirs[name]) for ours, theirs in pairs]) for name in predicted[0]}
+        losses = {
+            name: _mean([mean_absolute_error(ours[name], theirs[name]) for ours, theirs in pairs])
+            for name in predicted[0]
+        }
         measures = {f"Val/{name}_loss": loss for name, loss in losses.items()} | {
             "Val/tempo_vel_loss": sum(losses.values()),
             "Val/tempo_vel_correlation": sum(
-                _mean([_pearson(ours[name], theirs[name]) for ours, theirs in pairs]) for name in losses
+                _mean([judged_correlation(ours[name], theirs[name]) for ours, theirs in pairs]) for name in losses
             ),
         }
         self._keep(codec_BN5, folder)
@@ -156,20 +160,6 @@ def _score(written: np.ndarray) -> Score:
     for column, name in enumerate(WRITTEN):
         notes[name] = written[:, column]
     return Score(np.array([f"n{index}" for index in range(len(notes))]), notes)
-
-
-def _distance(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Mean absolute difference where both are known; NaN where nothing was played."""
-    known = np.isfinite(ours) & np.isfinite(theirs)
-    return float(np.abs(ours - theirs)[known].mean()) if known.any() else np.nan
-
-
-def _pearson(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Pearson's r where both are known; 0 when one of them is constant."""
-    known = np.isfinite(ours) & np.isfinite(theirs)
-    if known.sum() < 2 or np.ptp(ours[known]) < 1e-9 or np.ptp(theirs[known]) < 1e-9:
-        return 0.0
-    return float(np.corrcoef(ours[known], theirs[known])[0, 1])
 
 
 def _mean(values: list[float]) -> float:

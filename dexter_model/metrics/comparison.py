@@ -19,6 +19,7 @@ import numpy as np
 DEVIATION_CAP = 5.0
 KL_POINTS = 300
 NEAR_ZERO = 0.05  # of the denominators' root mean square: a ratio over less than this says nothing
+CONSTANT_PREDICTION = "constant prediction"  # why a figure of it is undefined
 _CONSTANT = 1e-6  # a standard deviation below this, or this share of the largest value, is rounding noise
 _BLOCK = 2_000_000  # kernel values computed at once (16 MB)
 
@@ -57,8 +58,14 @@ def why_undefined(prediction: np.ndarray, reference: np.ndarray) -> str:
     if len(x) < 2:
         return "fewer than two notes"
     if is_constant(x):
-        return "constant prediction"
+        return CONSTANT_PREDICTION
     return "constant reference" if is_constant(y) else ""
+
+
+def judged_correlation(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Correlation where performances are judged by it: a constant prediction has 0, so that a flat one looks worse."""
+    flat = why_undefined(prediction, reference) == CONSTANT_PREDICTION
+    return 0.0 if flat else correlation(prediction, reference)
 
 
 def mean_absolute_error(prediction: np.ndarray, reference: np.ndarray) -> float:

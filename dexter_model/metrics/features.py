@@ -122,6 +122,15 @@ def inter_onset(onset_sec: np.ndarray, counts: np.ndarray, written: Written) -> 
     return np.where(known, performed, np.nan), np.where(known, beats, np.nan)
 
 
+def log_ioi(onset_sec: np.ndarray, counts: np.ndarray, written: Written) -> np.ndarray:
+    """log2 of performed (s) over written time (beats) to the next onset, (..., U); NaN where that is too close.
+
+    Arguments as for ``inter_onset``.
+    """
+    performed, beats = inter_onset(onset_sec, counts, written)
+    return np.log2(performed / np.where(beats < LEAST_BEATS, np.nan, beats))
+
+
 def performance_features(
     codec: np.ndarray, times: Times, counts: np.ndarray, written: Written, keydown: Times | None = None
 ) -> dict[str, np.ndarray]:
@@ -138,7 +147,6 @@ def performance_features(
         (..., N) each, but ``log_ioi`` (..., U).
     """
     starts = written.starts
-    performed, beats = inter_onset(times.onset, counts, written)
     velocity = velocity_curve(codec[..., 1], counts, starts)
     period = np.maximum(mean_per_onset(codec[..., 0], counts, starts), LEAST_PERIOD)
     by_onset = {
@@ -150,7 +158,7 @@ def performance_features(
         "tempo_cor": dynamics.tempo_correlation(period, velocity, written.markings),
     }
     found = {
-        "log_ioi": np.log2(performed / np.where(beats < LEAST_BEATS, np.nan, beats)),
+        "log_ioi": log_ioi(times.onset, counts, written),
         "kor": articulation.key_overlap(times.onset, times.offset, counts, written.transitions),
         **{name: np.where(counts, values[..., written.group], np.nan) for name, values in by_onset.items()},
     }

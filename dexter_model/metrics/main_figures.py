@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from dexter_model.metrics.comparison import CONSTANT_PREDICTION
 from dexter_model.metrics.tolerance import Kind
 
 PieceKey = tuple[str, str]  # corpus and key
@@ -68,7 +69,7 @@ def compared_pieces(measures: pl.DataFrame) -> pl.DataFrame:
 def by_human(measures: pl.DataFrame, system: str, figure: MainFigure) -> pl.DataFrame:
     """A system's figure against each human performance: corpus, piece, human, value; the mean over its samples."""
     wanted = {"system": system, "feature": figure.feature, "measure": figure.measure}
-    flat = (pl.col("undefined") == "constant prediction") & (figure.kind == "correlation")
+    flat = (pl.col("undefined") == CONSTANT_PREDICTION) & (figure.kind == "correlation")
     rows = measures.filter(**wanted).with_columns(value=pl.when(flat).then(0.0).otherwise("value"))
     groups = rows.drop_nulls("value").group_by("corpus", "piece", "human")
     return groups.agg(pl.col("value").mean()).sort("corpus", "piece", "human")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from dexter_model.metrics.comparison import CONSTANT_PREDICTION
 from dexter_model.metrics.contests import REFERENCES
 from dexter_model.metrics.distributions import STATED
 from dexter_model.metrics.intervals import Interval, mean_over_units, paired_difference
@@ -113,7 +114,7 @@ def values_of(measures: pl.DataFrame, system: str, figure: Figure) -> dict[Piece
     """A system's figure of every piece: the mean over its samples and humans, a constant's correlation taken for 0."""
     rows = measures.filter(system=system, feature=figure.feature, measure=figure.measure)
     if figure.measure == "correlation":
-        flat = pl.col("undefined") == "constant prediction"
+        flat = pl.col("undefined") == CONSTANT_PREDICTION
         rows = rows.with_columns(value=pl.when(flat).then(0.0).otherwise("value"))
     means = rows.group_by("corpus", "piece").agg(pl.col("value").mean()).drop_nulls().sort("corpus", "piece")
     return {(corpus, piece): float(value) for corpus, piece, value in means.iter_rows()}

@@ -18,6 +18,7 @@ from dexter_model.metrics.comparison import (
     correlation,
     density_draws,
     deviation,
+    judged_correlation,
     kl_at,
     kl_divergence,
     log_density,
@@ -89,7 +90,10 @@ def test_a_constant_prediction_is_undefined_not_noise() -> None:
         assert math.isnan(kl_divergence(constant, truth))
         assert why_undefined(constant, truth) == "constant prediction"
         assert why_undefined(truth, constant) == "constant reference"
+        assert judged_correlation(constant, truth) == judged_correlation(constant, constant) == 0
+        assert math.isnan(judged_correlation(truth, constant))  # a flat human says nothing of the prediction
     assert why_undefined(truth, truth) == ""
+    assert judged_correlation(truth, truth) == correlation(truth, truth) == pytest.approx(1)
     assert why_undefined(truth[:1], truth[:1]) == "fewer than two notes"
 
 
