@@ -75,9 +75,12 @@ def train(
 
     Raises:
         InputError: no such data set, no training split, perceptual features that the model cannot learn from
-            (``dataset.perceptual.refuse_unlearnable``), or ``out`` holds another training (other settings, data or
-            label, or more steps).
+            (``dataset.perceptual.refuse_unlearnable``), a batch that ``workers`` does not divide, or ``out`` holds
+            another training (other settings, data or label, or more steps).
     """
+    if config.training.batch_size % workers:
+        remedy = f"Take as many workers as divide training.batch_size, {config.training.batch_size}"
+        raise InputError("workers", f"{workers} cannot share a batch evenly", remedy, "option_invalid")
     began, out = time.monotonic(), Path(out).absolute()
     url = absolute_url(dataset_url)
     opened = open_version(url, version)

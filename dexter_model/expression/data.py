@@ -155,40 +155,25 @@ class ResidentNotes:
             InputError: there is no performance (``empty_split``).
         """
         config = config or DenoiserConfig()
-        scores: list[np.ndarray] = []
-        written: list[np.ndarray] = []
-        codecs: list[np.ndarray] = []
-        matched: list[np.ndarray] = []
-        perceptual: list[np.ndarray] = []
-        marks: list[np.ndarray] = []
+        blocks: dict[str, list[np.ndarray]] = {}
         sizes: list[tuple[int, int]] = []  # performances and notes of each piece
         for piece in pieces:
-            scores.append(score_table(piece.score, config.condition))
-            written.append(np.stack([piece.score[name].astype(np.float32) for name in WRITTEN], axis=1))
-            codecs.extend(np.asarray(piece.performance, np.float32))
-            matched.extend(np.asarray(piece.matched, bool))
-            perceptual.extend(_perceptual_rows(piece, config))
-            sizes.append((len(piece.performance), len(piece.score)))
-            marks.append(np.full(len(piece.performance), marked_period(piece.score), np.float32))
-        if not codecs:
+            sizes.append(piece.matched.shape)
+            for name, block in _blocks(piece, config).items():
+                blocks.setdefault(name, []).append(block)
+        if not any(count for count, _ in sizes):
             raise InputError("split", "holds no performance", "Build a data set of more pieces", "empty_split")
-        count, notes = np.array(sizes).T
+        count, notes = np.array(sizes, np.int64).T
         length = np.repeat(notes, count)
-        places = {
+        arrays = {name: np.concatenate(each) for name, each in blocks.items()} | {
             "score_start": np.repeat(np.cumsum(notes) - notes, count),
             "codec_start": np.cumsum(length) - length,
             "length": length,
             "first_peer": np.repeat(np.cumsum(count) - count, count),
             "peers": np.repeat(count, count),
         }
-        levels = [own_level(torch.from_numpy(c[m])) for c, m in zip(codecs, matched, strict=True)]
-        rows = {"score": scores, "written": written, "codec": codecs, "matched": matched, "perceptual": perceptual}
-        rows |= {"marked": marks, "level": [np.array(levels, np.float32)]}
-        return cls(
-            **{name: torch.from_numpy(np.concatenate(blocks)) for name, blocks in rows.items()},
-            **{name: torch.from_numpy(place.astype(np.int64)) for name, place in places.items()},
-            condition=config.condition,
-        )
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return cls(**tensors, condition=config.condition)
 
     @classmethod
     def load(cls, path: str | Path) -> ResidentNotes:
@@ -352,11 +337,22 @@ def _tensor_names() -> list[str]:
     return [field.name for field in fields(ResidentNotes) if field.name != "condition"]
 
 
-def _perceptual_rows(piece: AlignedPiece, config: DenoiserConfig) -> np.ndarray:
-    """(p, n, 7), or (p, n, 0) for a model without perceptual rows."""
-    if config.perceptual == "none":
-        return np.zeros((*np.shape(piece.matched), 0), np.float32)
-    return np.asarray(piece.perceptual_notes(delta=config.perceptual == "delta"), np.float32)
+def _blocks(piece: AlignedPiece, config: DenoiserConfig) -> dict[str, np.ndarray]:
+    """What a piece adds to the arrays of ``ResidentNotes``: rows of its score, rows and figures of its performances."""
+    codec, matched = np.asarray(piece.performance, np.float32), np.asarray(piece.matched, bool)
+    heard = np.zeros((*matched.shape, 0), np.float32)
+    if config.perceptual != "none":
+        heard = np.asarray(piece.perceptual_notes(delta=config.perceptual == "delta"), np.float32)
+    levels = [own_level(torch.from_numpy(rows[played])) for rows, played in zip(codec, matched, strict=True)]
+    return {
+        "score": score_table(piece.score, config.condition),
+        "written": np.stack([piece.score[name].astype(np.float32) for name in WRITTEN], axis=1),
+        "codec": codec.reshape(matched.size, codec.shape[-1]),
+        "matched": matched.reshape(matched.size),
+        "perceptual": heard.reshape(matched.size, heard.shape[-1]),
+        "level": np.array(levels, np.float32),
+        "marked": np.full(len(codec), marked_period(piece.score), np.float32),
+    }
 
 
 def _moments(rows: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

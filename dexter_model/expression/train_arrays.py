@@ -54,7 +54,7 @@ def train_on_arrays(
         label: the checkpoint's name.
         device: where to train and to keep the data.
         rank: of this worker.
-        workers: workers that share a batch.
+        workers: workers that share a batch; their number divides it.
         hooks: what the host wants to be called for.
         seconds: time limit.
 
@@ -81,7 +81,7 @@ def train_on_arrays(
 def _batch_loss(notes: ResidentNotes, config: ExpressionConfig, workers: int) -> BatchLoss:
     """The loss of a worker's share of a batch of random windows, or of pairs of them."""
     training, window = config.training, config.denoiser.window
-    share, schedule = max(1, training.batch_size // workers), noise_schedule(config.diffusion).to(notes.codec.device)
+    share, schedule = training.batch_size // workers, noise_schedule(config.diffusion).to(notes.codec.device)
     paired = notes.paired() if training.train_target == "transfer" else None
 
     def loss(denoiser: Denoiser, generator: torch.Generator) -> Tensor:

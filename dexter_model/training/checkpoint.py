@@ -75,7 +75,7 @@ def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], train
     """Publish a checkpoint as ``folder`` in one rename and return its digest.
 
     Args:
-        folder: where; a checkpoint that is there already is replaced.
+        folder: where; a checkpoint that is there already makes way in one rename too.
         state: averaged weights by name.
         meta: checkpoint.json without ``format``.
         training_state: what resuming needs, or None for a model to ship.
@@ -85,16 +85,16 @@ def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], train
     if training_state is not None:
         files[TRAINING_STATE] = tensors_as_bytes(dict(training_state))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
+        (scratch / "new").mkdir()
         for name, data in files.items():
-            (unfinished / name).write_bytes(data)
-        unfinished.chmod(0o755)
+            (scratch / "new" / name).write_bytes(data)
         if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
+            folder.rename(scratch / "old")
+        (scratch / "new").rename(folder)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return digest
 
 

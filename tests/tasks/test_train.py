@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -49,7 +50,10 @@ def trained(store: str, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_finished_training_is_returned_without_ray(store: str, trained: Path) -> None:
+def test_a_finished_training_is_returned_without_ray(
+    store: str, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
     short = replace(CONFIG, training=replace(CONFIG.training, steps=10))
     result = train(store, short, trained)
     assert result.steps == 10
@@ -70,6 +74,13 @@ def test_another_label_or_fewer_steps_are_told(store: str, trained: Path) -> Non
         with pytest.raises(InputError, match=reason) as caught:
             train(store, out=trained, **options)
         assert caught.value.code == "resume_mismatch"
+
+
+def test_workers_that_cannot_share_a_batch_are_told(store: str, tmp_path: Path) -> None:
+    """Batches of 3 for three workers would be another training than the batches of 4 that were asked for."""
+    with pytest.raises(InputError, match="3 cannot share a batch") as caught:
+        train(store, CONFIG, tmp_path, workers=3)
+    assert caught.value.code == "option_invalid"
 
 
 def test_a_store_that_is_not_there_is_told(tmp_path: Path) -> None:
