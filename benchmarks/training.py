@@ -1,11 +1,14 @@
 """Training speed: our loop under Ray Train beside a plain PyTorch loop without Ray, and what a step waits for data.
 
-The plain loop does the same arithmetic (draw, loss, gradients, clipping, Adam, moving average) and nothing else. Wall
-and CPU time, of which a busy machine disturbs the latter less; a worker's includes Ray's own threads. On a GPU the
-share of its peak that the model's multiplications reach (MFU) is told too. Published size by default; a tiny network
-shows the overhead best, as nothing else takes time:
+The plain loop does the same arithmetic (draw, loss, gradients, clipping, Adam, moving average) on the same resident
+arrays with as many threads, and nothing else. The two take turns, each going first in every other round, so that a
+drift of the machine's speed cancels out; Ray runs only while its turn is. Each turn takes ``--steps`` steps to warm up
+and as many that count, on our side with one row of the log. Overhead: mean difference of the rounds with its 95 %
+interval (Student's t). Wall and CPU time, of which a busy machine disturbs the latter less; a worker's includes Ray's
+own threads. On a GPU the share of its peak that the model's multiplications reach (MFU) is told too. Published size by
+default; a tiny network shows the overhead best, as nothing else takes time:
 
-    python benchmarks/training.py [--store DIR] [--steps 4]
+    python benchmarks/training.py [--store DIR] [--steps 4] [--rounds 5]
     python benchmarks/training.py --channels 8 --layers 2 --batch 2 --steps 400
     python benchmarks/training.py --network unet --channels 48 --layers 3 --precision bfloat16 --compile
 """
@@ -21,23 +24,27 @@ import platform
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
+from scipy.stats import t as student
 from torch.utils.flop_counter import FlopCounterMode
 
 from dexter_model.dataset.store import open_version
 from dexter_model.digests import code_version
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
-from dexter_model.expression.data import ResidentNotes
+from dexter_model.expression.data import ResidentNotes, Windows
 from dexter_model.expression.loss import diffusion_loss, noise_schedule
 from dexter_model.expression.train_arrays import initial_denoiser
 from dexter_model.training.ema import copy_weights, update_average
 from tasks.train import resident_split, train
 
 Seconds = tuple[float, float]  # wall, CPU
+DRAWS = 20  # batches drawn to tell what drawing one takes
 # Dense bfloat16 multiplications and additions a second, by the vendor's data sheets.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
 
@@ -76,14 +83,13 @@ class PlainLoop:
         self.average, self.taken = copy_weights(self.model), 0
         self.generator = torch.Generator(device).manual_seed(0)
 
-    def draw(self) -> object:
+    def draw(self) -> Windows:
         return self.notes.draw(self.config.training.batch_size, self.config.denoiser.window, self.generator)
 
     def step(self) -> None:
         half = self.config.training.precision == "bfloat16"
-        windows = self.notes.draw(self.config.training.batch_size, self.config.denoiser.window, self.generator)
         with torch.autocast(self.device, torch.bfloat16, enabled=half):
-            loss = diffusion_loss(self.network, windows, self.schedule, self.config, self.generator)
+            loss = diffusion_loss(self.network, self.draw(), self.schedule, self.config, self.generator)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.gradient_clip)
@@ -91,16 +97,14 @@ class PlainLoop:
         self.taken += 1
         update_average(self.average, self.model, self.config.training.ema_decay, self.taken)
 
-    def seconds(self, steps: int) -> tuple[Seconds, Seconds]:
-        """A step, and drawing its batch, after as many steps to warm up."""
-        for _ in range(steps):
-            self.step()
-        times = [now(self.device)]
-        for work, repeats in ((self.step, steps), (self.draw, 20)):
-            for _ in range(repeats):
-                work()
-            times.append(now(self.device))
-        return each(times[0], times[1], steps), each(times[1], times[2], 20)
+    def seconds(self, work: Callable[[], object], repeats: int) -> Seconds:
+        """What ``work`` takes, after as many times to warm up."""
+        for _ in range(repeats):
+            work()
+        began = now(self.device)
+        for _ in range(repeats):
+            work()
+        return each(began, now(self.device), repeats)
 
     def operations(self) -> int:
         """Floating-point operations of a step's forward and backward passes."""
@@ -111,35 +115,51 @@ class PlainLoop:
         return counter.get_total_flops()
 
 
-def seconds_by_ray(store: str, config: ExpressionConfig, out: Path) -> Seconds:
+def seconds_by_ray(store: str, config: ExpressionConfig) -> Seconds:
     """A step of ``tasks.train`` on one worker: from one row of its log to the next; what went before warms up."""
-    times: dict[int, Seconds] = {}
-    watcher = threading.Thread(target=watch, args=(out / "progress.json", times), daemon=True)
-    watcher.start()
-    train(store, config, out)
-    first = config.training.log_every
-    return each(times[first], times[2 * first], first)
+    import ray
+
+    steps = config.training.log_every
+    rows: dict[int, Seconds] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model"
+        watcher = threading.Thread(target=watch, args=(out / "progress.json", rows, 2 * steps), daemon=True)
+        watcher.start()
+        train(store, config, out)
+    ray.shutdown()
+    return each(rows[steps], rows[2 * steps], steps)
 
 
-def watch(progress_file: Path, times: dict[int, Seconds]) -> None:
-    """Note wall and CPU time of Ray Train's worker at each row of its log."""
-    while True:
-        time.sleep(0.02)
+def watch(progress_file: Path, rows: dict[int, Seconds], last: int) -> None:
+    """Note when each row of the log was written and the worker's CPU time then, until that of step ``last``."""
+    while last not in rows:
+        time.sleep(0.01)
         with contextlib.suppress(FileNotFoundError, ValueError, StopIteration, psutil.Error):
-            step = json.loads(progress_file.read_bytes())["step"]
-            if step not in times:
+            step, written = json.loads(progress_file.read_bytes())["step"], progress_file.stat().st_mtime
+            if step not in rows:
                 processes = psutil.Process().children(recursive=True)
                 worker = next(process for process in processes if "RayTrainWorker" in " ".join(process.cmdline()))
-                times[step] = time.perf_counter(), sum(worker.cpu_times()[:2])
+                rows[step] = written, sum(worker.cpu_times()[:2])
+
+
+def in_turns(loop: PlainLoop, store: str, config: ExpressionConfig, rounds: int, ray: bool) -> np.ndarray:
+    """(rounds, 2, 2) seconds a step: plain and under Ray, wall and CPU; (rounds, 1, 2) without Ray."""
+    found = []
+    for number in range(rounds):
+        first = [seconds_by_ray(store, config)] if ray and number % 2 else []
+        plain = loop.seconds(loop.step, config.training.log_every)
+        ours = first or ([seconds_by_ray(store, config)] if ray else [])
+        found.append([plain, *ours])
+    return np.array(found)
 
 
 def settings(options: argparse.Namespace) -> ExpressionConfig:
-    """Two rows of the log ``--steps`` apart, and a last step that validates, which is not counted."""
+    """Two rows of the log ``--steps`` apart, and some more that do not count, so that ``watch`` sees the second row."""
     denoiser = DenoiserConfig(options.network, options.channels, options.layers, options.window)
     return ExpressionConfig(
         denoiser,
         training=TrainingConfig(
-            steps=2 * options.steps + 1,
+            steps=2 * options.steps + 1 + options.steps // 4,
             batch_size=options.batch,
             precision=options.precision,
             compile=options.compile,
@@ -158,6 +178,15 @@ def milliseconds(seconds: Seconds) -> dict[str, float]:
     return {"wall": round(1000 * seconds[0], 2), "cpu": round(1000 * seconds[1], 2)}
 
 
+def overhead(found: np.ndarray) -> dict[str, list[float]]:
+    """Milliseconds that a step takes longer under Ray: mean, and the ends of its 95 % interval; wall and CPU."""
+    longer = 1000 * (found[:, 1] - found[:, 0])
+    mean = longer.mean(axis=0)
+    half = student.ppf(0.975, len(longer) - 1) * longer.std(axis=0, ddof=1) / len(longer) ** 0.5
+    wall, cpu = np.column_stack([mean, mean - half, mean + half]).round(2).tolist()
+    return {"wall": wall, "cpu": cpu}
+
+
 def main() -> None:
     """Print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,6 +197,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=200)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5, help="at least 2, for an interval")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--compile", action="store_true")
@@ -181,9 +211,10 @@ def main() -> None:
         notes = resident_split(open_version(store), "train", config.denoiser)
         assert notes is not None
         loop = PlainLoop(notes, config, device)
-        plain, drawing = loop.seconds(options.steps)
+        found = in_turns(loop, store, config, max(2, options.rounds), not options.plain_only)
+        drawing = loop.seconds(loop.draw, DRAWS)
         operations = loop.operations()
-        ours = plain if options.plain_only else seconds_by_ray(store, config, Path(folder) / "model")
+    plain, ours = found[:, 0].mean(axis=0), found[:, -1].mean(axis=0)
     name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {options.threads} threads"
     clock = 0 if device == "cuda" else 1
     figures = {
@@ -200,7 +231,8 @@ def main() -> None:
         "samples_per_sec": round(options.batch / ours[0], 1),
         "ms_a_step": milliseconds(ours),
         "ms_a_step_plain": milliseconds(plain),
-        "ms_overhead": milliseconds((ours[0] - plain[0], ours[1] - plain[1])),
+        "rounds": len(found),
+        "ms_overhead": None if options.plain_only else overhead(found),
         "ms_drawing": milliseconds(drawing),
         "percent_waiting_for_data": round(100 * drawing[clock] / plain[clock], 3),
         "gflop_a_step": round(operations / 1e9, 2),
