@@ -19,6 +19,8 @@ def run(
 ) -> None:
     """Run the main job: build, train, render, evaluate, report. What is done already is kept.
 
+    Unless render.checkpoint names another, it renders with the best checkpoint of the training by validation.
+
     Example: dexter run configs/demo.yaml -s train.training.steps=500
     """
     from flows.configuration import load
