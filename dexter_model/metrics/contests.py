@@ -21,6 +21,8 @@ from dexter_model.metrics.distributions import Distributions, histograms, jensen
 from dexter_model.metrics.features import Written, written
 from dexter_model.metrics.measures import SPACE, Measure, Played, compare
 from dexter_model.metrics.renders import Render, played
+from dexter_model.metrics.steering import heard, movements
+from dexter_model.notes import Score
 from dexter_model.performers import deadpan, kth
 
 if TYPE_CHECKING:
@@ -149,7 +151,20 @@ def evaluate_piece(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, se
         distributions.append(values)
         measures = [*compare(contest.prediction, contest.humans, score, seed), *_divergences(values)]
         rows += _rows(piece, contest, measures)
+    rows += _of_steering(piece, [(render, prediction) for render, prediction in performed if render.steered])
     return Evaluated(rows, distributions, refused)
+
+
+def _of_steering(piece: Piece, steered: Sequence[tuple[Render, Played]]) -> Iterator[dict[str, Any]]:
+    """What is heard of the steering of renders; what is heard of the humans, which takes longest, once for all."""
+    if not steered:
+        return
+    notes, (humans, keys) = Score(piece.note_id, piece.score), humans_of(piece)
+    people = heard(humans, notes)
+    for render, prediction in steered:
+        others = people[[row for row, key in enumerate(keys) if key not in render.heard]]
+        contest = Contest(render.system, render.name, render.sample, prediction, humans, keys)
+        yield from _rows(piece, contest, movements(heard(prediction, notes), others, render.steered))
 
 
 def _nothing_else(render: Render) -> InputError:

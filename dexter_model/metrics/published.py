@@ -11,11 +11,13 @@ and as many ``cells`` as there are columns.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from dexter_model.metrics.contests import REFERENCES
 from dexter_model.metrics.renders import MADE_BY
+from dexter_model.metrics.steering import HEARD
 from dexter_model.notes import PERCEPTUAL_FEATURES
 
 ATTRIBUTES = {  # the published name: the feature here
@@ -32,6 +34,10 @@ ATTRIBUTES = {  # the published name: the feature here
 }
 MEASURES = {"deviation": "Deviation", "absolute_deviation": "|Deviation|", "kl": "KL", "correlation": "Correlation"}
 SETTINGS = ("less", "normal", "more")
+LEVELS: dict[str | float, str] = {
+    **dict(zip(SETTINGS, SETTINGS, strict=True)),
+    **dict(zip((-1, 0, 1), SETTINGS, strict=True)),
+}
 PAPER = "paper"
 
 Table = dict[str, Any]
@@ -76,18 +82,57 @@ def setting_tables(table: Mapping[str, Any], systems: Sequence[Mapping[str, Any]
     """
     found = []
     for swept, of, sign in (("depth", "Transfer depth f", "f"), ("guidance", "Guidance weight w", "w")):
-        rest: dict[str, list[Mapping[str, Any]]] = {}
-        for system in systems:
-            if system["name"] in table["systems"] and system.get(swept) is not None:
-                rest.setdefault(json.dumps({k: system.get(k) for k in MADE_BY if k != swept}), []).append(system)
-        groups = [some for some in rest.values() if len({system[swept] for system in some}) > 1]
-        differs = [k for k in MADE_BY if k != swept and len({json.dumps(some[0].get(k)) for some in groups}) > 1]
-        for some in groups:
-            rows = {f"{sign} = {each[swept]:g}": each["name"] for each in sorted(some, key=lambda each: each[swept])}
-            told = ", ".join(f"{name} {_plain(some[0].get(name))}" for name in differs)
-            heading = f"{of} ({told})" if told else of
-            found += [setting_table(table, rows, measure, heading) for measure in ("deviation", "kl", "correlation")]
+        some = [each for each in systems if each["name"] in table["systems"] and each.get(swept) is not None]
+        for told, group in _alike(some, partial(_all_but, swept)):
+            rows = {f"{sign} = {each[swept]:g}": each["name"] for each in sorted(group, key=lambda each: each[swept])}
+            if len(rows) > 1:
+                heading = f"{of}{told}"
+                found += [setting_table(table, rows, name, heading) for name in ("deviation", "kl", "correlation")]
     return found
+
+
+def _all_but(swept: str, system: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: system.get(name) for name in MADE_BY if name != swept}
+
+
+def steering_tables(table: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Steered feature by {less, normal, more}, of systems that were steered in one feature to one of these.
+
+    Arguments as for ``setting_tables``; there are as many tables as there are ways to set the rest.
+    """
+
+    def asked(system: Mapping[str, Any]) -> dict[str, Any]:
+        return (system.get("controls") or {}).get("steer") or {}
+
+    def rest(system: Mapping[str, Any]) -> dict[str, Any]:
+        others = {name: value for name, value in (system.get("controls") or {}).items() if name != "steer"}
+        return {name: system.get(name) for name in MADE_BY} | {"controls": others}
+
+    known = _cells(table)
+    found = []
+    steered = [each for each in systems if each["name"] in table["systems"] and len(asked(each)) == 1]
+    for told, group in _alike(steered, rest):
+        cells: dict[str, dict[str, Any]] = {}
+        for each in group:
+            ((feature, level),) = asked(each).items()
+            if level in LEVELS:
+                cells.setdefault(feature, {})[LEVELS[level]] = known.get((each["name"], feature, HEARD))
+        found += [steering_table(cells, told)] if cells else []
+    return found
+
+
+def _alike(
+    systems: Sequence[Mapping[str, Any]], rest: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Groups of systems with equal ``rest`` settings, and in brackets what tells each group from the others."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for system in systems:
+        groups.setdefault(json.dumps(rest(system)), []).append(system)
+    settings = [rest(group[0]) for group in groups.values()]
+    for how, group in zip(settings, groups.values(), strict=True):
+        differs = [name for name in how if any(other[name] != how[name] for other in settings)]
+        told = ", ".join(f"{name} {_plain(how[name])}" for name in differs)
+        yield (f" ({told})" if told else ""), group
 
 
 def _plain(value: Any) -> str:
@@ -120,15 +165,17 @@ def setting_table(table: Mapping[str, Any], systems: Mapping[str, str], measure:
     }
 
 
-def steering_table(found: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> Table:
-    """Steered feature by {less, normal, more}: the change of the feature in the output, as a proxy estimates it.
+def steering_table(found: Mapping[str, Mapping[str, Mapping[str, float | None] | None]], told: str = "") -> Table:
+    """Steered feature by {less, normal, more}: where the feature of the output lies, as a proxy estimates it.
 
     Args:
         found: a cell {mean, low, high} by perceptual feature and by setting; what is missing stays empty.
+        told: how the renders were made otherwise, for the heading.
     """
     return {
-        "heading": "Steering",
-        "note": "Mean of the steered feature in renders, in standard deviations of the training performances.",
+        "heading": f"Steering{told}",
+        "note": "Mean of the steered feature in renders less that of the piece's human performances, as estimated, in "
+        "standard deviations over their notes.",
         "columns": [*SETTINGS, PAPER],
         "rows": [
             {"label": name, "cells": [*(found.get(name, {}).get(setting) for setting in SETTINGS), None]}

@@ -21,7 +21,7 @@ from dexter_model.digests import file_digest, json_digest, sha256_bytes
 from dexter_model.errors import InputError
 from dexter_model.expression.renders import FORMAT, HEARD, JOURNAL, LISTING
 from dexter_model.metrics.measures import Played
-from dexter_model.notes import Alignment, Performance, Score
+from dexter_model.notes import PERCEPTUAL_FEATURES, Alignment, Performance, Score
 
 # What an evaluation repeats of how a folder's renders were made.
 MADE_BY = ("checkpoint", "steps", "guidance", "sampler", "eta", "depth", "controls", "seed")
@@ -38,7 +38,8 @@ MOST_NOTES = 3  # performed notes a score note; aligning takes memory by the pro
 class Render:
     """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is.
 
-    ``source`` and ``like`` are keys of the performances of the piece that it was made from and like, where it was.
+    ``source`` and ``like`` are keys of the performances of the piece that it was made from and like, where it was;
+    ``steered`` names the perceptual features it was asked for.
     """
 
     system: str
@@ -50,6 +51,7 @@ class Render:
     codec: Path | None
     source: str | None = None
     like: str | None = None
+    steered: tuple[str, ...] = ()
 
     @property
     def heard(self) -> set[str]:
@@ -94,13 +96,25 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
         content = json.loads(data)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r} is not {FORMAT!r}")
-        renders = tuple(_render(system, folder, row) for row in content["renders"])
+        about = _about(content)
+        asked = about["controls"].get("steer") or {}
+        steered = tuple(name for name in PERCEPTUAL_FEATURES if name in asked)
+        renders = tuple(_render(system, folder, row, steered) for row in content["renders"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"not a folder of renders ({type(error).__name__}: {error})"
         remedy = "Give a folder that `dexter render` wrote, or one of MIDI files CORPUS/PIECE KEY.mid"
         raise InputError(listing, reason, remedy, "renders_unreadable") from error
-    about = {key: content.get(key) for key in MADE_BY}
     return RenderFolder(system, folder, sha256_bytes(data), about, renders)
+
+
+def _about(content: dict[str, Any]) -> dict[str, Any]:
+    """How renders were made, with what tables are made of in the form they need."""
+    about = {key: content.get(key) for key in MADE_BY} | {"controls": content.get("controls") or {}}
+    numbers = all(isinstance(about[name], int | float | None) for name in ("depth", "guidance"))
+    steer = about["controls"].get("steer") or {} if isinstance(about["controls"], dict) else None
+    if not numbers or not isinstance(steer, dict) or not all(isinstance(v, str | int | float) for v in steer.values()):
+        raise ValueError("it was not made as `dexter render` makes them")
+    return about
 
 
 def _midi_files(folder: Path) -> list[Path]:
@@ -116,14 +130,14 @@ def _by_path(system: str, folder: Path, midi: Path) -> Render:
     return Render(system, name, corpus if piece else "", piece or corpus, sample, midi, None)
 
 
-def _render(system: str, folder: Path, row: dict[str, Any]) -> Render:
+def _render(system: str, folder: Path, row: dict[str, Any], steered: tuple[str, ...]) -> Render:
     codec = _inside(folder, row["codec"]) if row.get("codec") else None
     present = codec if codec and codec.is_file() else None
     midi = _inside(folder, row["midi"])
     corpus, piece = row.get("corpus") or "", row.get("piece") or ""
     heard = {name: str(row[name]) for name in HEARD if row.get(name)}
     sample = int(row.get("sample") or 0)
-    return Render(system, str(row["name"]), str(corpus), str(piece), sample, midi, present, **heard)
+    return Render(system, str(row["name"]), str(corpus), str(piece), sample, midi, present, **heard, steered=steered)
 
 
 def _inside(folder: Path, relative: str) -> Path:

@@ -16,7 +16,7 @@ import polars as pl
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.metrics.distributions import Distributions, pooled
 from dexter_model.metrics.intervals import bootstrap_mean
-from dexter_model.metrics.published import attribute_tables, setting_tables
+from dexter_model.metrics.published import attribute_tables, setting_tables, steering_tables
 from dexter_model.metrics.summaries import differences, performance_tables
 
 SCHEMA = {
@@ -70,7 +70,7 @@ def tables(
         table["performance"] = performance_tables(some, table["systems"], shared, seed)
         table["differences"] = differences(some, table["systems"], seed)
         table["attributes"] = attribute_tables(table)
-        table["settings"] = setting_tables(table, systems)
+        table["settings"] = [*setting_tables(table, systems), *steering_tables(table, systems)]
         found.append(table)
     return found
 

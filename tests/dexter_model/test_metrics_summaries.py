@@ -11,7 +11,15 @@ import pytest
 from dexter_model.metrics.contests import mean_of
 from dexter_model.metrics.intervals import mean_over_units
 from dexter_model.metrics.measures import Played
-from dexter_model.metrics.published import ATTRIBUTES, attribute_tables, setting_table, setting_tables, steering_table
+from dexter_model.metrics.published import (
+    ATTRIBUTES,
+    attribute_tables,
+    setting_table,
+    setting_tables,
+    steering_table,
+    steering_tables,
+)
+from dexter_model.metrics.steering import movements
 from dexter_model.metrics.summaries import differences, performance_tables
 from dexter_model.metrics.tables import measures_frame, tables
 
@@ -127,6 +135,49 @@ def test_steering_table() -> None:
     cells = {r["label"]: r["cells"] for r in table["rows"]}
     assert cells["articulation"] == [None, None, moved, None]
     assert cells["minorness"] == [None] * 4
+
+
+def test_steered_systems_are_put_beside_each_other() -> None:
+    def system(name: str, guidance: float = 1.0, **steer: Any) -> dict[str, Any]:
+        return {"name": name, "guidance": guidance, "controls": {"steer": steer}}
+
+    systems = [
+        system("a", articulation="less"),
+        system("b", articulation=1.0),
+        system("c", minorness=0),
+        system("d", articulation=0.3),  # none of the three
+        system("e", articulation="more", minorness="more"),  # which of the two would be heard
+        {"name": "f", "guidance": 1.0, "controls": {}},
+        {"name": "g", "midi_only": True},
+    ]
+    rows = [
+        {"system": each["name"], "feature": f, "measure": "heard", "mean": k / 10, "low": None, "high": None}
+        for k, each in enumerate(systems)
+        for f in ("articulation", "minorness")
+    ]
+    table = {"systems": [each["name"] for each in systems], "rows": rows}
+    (one,) = steering_tables(table, systems)
+    means = {r["label"]: [cell and cell["mean"] for cell in r["cells"]] for r in one["rows"]}
+    assert (means["articulation"], means["minorness"]) == ([0.0, None, 0.1, None], [None, 0.2, None, None])
+    assert one["heading"] == "Steering"
+    more = [*systems, system("h", 3.0, articulation="more")]
+    table["systems"].append("h")
+    assert [t["heading"] for t in steering_tables(table, more)] == [
+        "Steering (guidance 1.0)",
+        "Steering (guidance 3.0)",
+    ]
+    assert steering_tables(table, systems[3:]) == []
+
+
+def test_movement_is_in_the_humans_spread() -> None:
+    humans = np.full((2, 4, 7), np.nan)
+    humans[0, :, 1], humans[1, :2, 1] = [1, 2, 3, 4], [2.5, 2.5]  # mean 2.5, deviation sqrt(5 / 6)
+    render = np.full((1, 4, 7), np.nan)
+    render[0, 1:, 1] = 3.5
+    articulation, minorness = movements(render, humans, ["articulation", "minorness"])
+    assert (articulation.feature, articulation.name, articulation.n) == ("articulation", "heard", 3)
+    assert articulation.value == pytest.approx(1 / math.sqrt(5 / 6))
+    assert (math.isnan(minorness.value), minorness.undefined) == (True, "nothing is heard")
 
 
 def test_the_mean_of_samples() -> None:

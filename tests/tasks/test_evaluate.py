@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from made_up_renders import made_up_piece, publish, write_renders
 
+from dexter_model.codec.files import load_codec, save_codec
 from dexter_model.dataset.piece import Piece
 from dexter_model.errors import InputError
 from tasks.evaluate import EvaluationResult, evaluate
@@ -236,6 +237,32 @@ def test_a_render_does_not_meet_the_performance_it_was_made_from(store: str, tmp
     assert "not compared with that" not in write_report(ReportInputs(evaluation=plain.out), tmp_path).read_text()
 
 
+def test_steered_renders_are_heard(store: str, tmp_path: Path) -> None:
+    folders = []
+    for level, overlap in (("less", -2.0), ("more", 2.0)):
+        folder = write_renders(tmp_path / level, PIECES)
+        for file in folder.glob("*.npz"):
+            codec = load_codec(file)
+            codec.p_codec[:, 3] = overlap
+            save_codec(file, codec)
+        content = json.loads((folder / "renders.json").read_text())
+        content["controls"] = {"steer": {"articulation": level}}
+        (folder / "renders.json").write_text(json.dumps(content))
+        folders.append(folder)
+    result = evaluate(store, folders, tmp_path / "e")
+    found = next(table for table in result.tables[0]["settings"] if table["heading"] == "Steering")
+    cells = {row["label"]: row["cells"] for row in found["rows"]}
+    less, normal, more, paper = cells["articulation"]
+    assert abs(more["mean"] - less["mean"]) > 1
+    assert normal is paper is None
+    measures = pl.read_parquet(result.out / "measures.parquet").filter(measure="heard")
+    assert measures.select("system", "feature").unique().sort("system").rows() == [
+        ("less", "articulation"),
+        ("more", "articulation"),
+    ]
+    assert ">Steering<" in write_report(ReportInputs(evaluation=result.out), tmp_path).read_text()
+
+
 @pytest.fixture(scope="module")
 def midi_alone(store: str, tmp_path_factory: pytest.TempPathFactory) -> EvaluationResult:
     """Renders with codec, beside renders without: never any, deleted; another score, damaged, missing."""
@@ -337,7 +364,14 @@ def test_folders_of_equal_names_stay_apart(store: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"format": "other"}', '{"format": "dexter-renders-1", "renders": [{"name": "x"}]}'],
+    [
+        *("", "[]", "{}", '{"format": "other"}', '{"format": "dexter-renders-1", "renders": [{"name": "x"}]}'),
+        *(
+            f'{{"format": "dexter-renders-1", "renders": [], {wrong}}}'
+            for wrong in ('"controls": [1]', '"controls": {"steer": [1]}', '"guidance": "2"', '"depth": []')
+        ),
+        '{"format": "dexter-renders-1", "renders": [], "controls": {"steer": {"articulation": [1]}}}',
+    ],
 )
 def test_a_folder_that_holds_no_renders(store: str, tmp_path: Path, content: str) -> None:
     if content:
