@@ -172,8 +172,9 @@ def _refuse_pickle(path: Path) -> None:
     starts = b""
     if path.is_file():
         with path.open("rb") as file:
-            starts = file.read(4)
-    if (path.suffix.lower() in _PICKLES and not path.is_dir()) or starts.startswith(_PICKLE_STARTS):
+            starts = file.read(9)
+    tensors = starts.endswith(b"{")  # safetensors: the header's length in 8 bytes, which may begin as a pickle does
+    if (path.suffix.lower() in _PICKLES and not path.is_dir()) or (starts.startswith(_PICKLE_STARTS) and not tensors):
         reason = "is a pickle, which can run any code when it is loaded"
         raise InputError(path, reason, "Give a checkpoint folder of safetensors and JSON", "unsafe_checkpoint")
 

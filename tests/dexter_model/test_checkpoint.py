@@ -143,6 +143,16 @@ def test_a_pickle_inside_a_checkpoint_folder_is_refused(checkpoint: Path) -> Non
     assert caught.value.code == "unsafe_checkpoint"
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_no_pickle(checkpoint: Path) -> None:
+    path = checkpoint / "model.safetensors"
+    for padding in range(0, 512, 8):
+        save_file(weights(), path, metadata={"padding": "." * padding})
+        if path.read_bytes().startswith(b"\x80"):
+            break
+    assert path.read_bytes().startswith(b"\x80")
+    assert set(load_checkpoint(checkpoint).state) == set(weights())
+
+
 def test_a_pickle_is_refused_without_importing_torch(tmp_path: Path) -> None:
     path = _pickled(tmp_path, "model.pt")
     code = f"""
