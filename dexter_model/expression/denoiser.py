@@ -1,8 +1,8 @@
 """DExter's ClassifierFreeDenoiser: dilated, gated convolutions along the notes (after DiffWave, Kong et al. 2021).
 
 Twelve layers see 90 notes around each, at full resolution, with the score added at every layer: simple, fast on short
-sequences, and indifferent to the window's length. With a dilation cycle of six they see the whole window at once, so
-that its notes agree about the tempo in few steps.
+sequences, and indifferent to the window's length. With a dilation cycle of six they see 126 to either side, so that the
+notes of a window agree about the tempo in few steps.
 
 Rows of the condition that are NaN are not known; the network puts its null condition there (``condition.py``).
 

@@ -163,6 +163,6 @@ def _score(written: np.ndarray) -> Score:
 
 
 def _mean(values: list[float]) -> float:
-    """Mean over the windows that have a value."""
+    """Mean over the windows that have a value; NaN where none has."""
     known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else 0.0
+    return float(np.mean(known)) if known else np.nan
