@@ -28,7 +28,7 @@ from dexter_model.expression.plan import (
     score_digest,
 )
 from dexter_model.expression.rendering import RENDERER, default_checkpoint, perform
-from dexter_model.expression.renders import FORMAT, HEARD, RendersFolder
+from dexter_model.expression.renders import FORMAT, HEARD, UNITS, RendersFolder
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
@@ -214,6 +214,8 @@ def _render(
     if not settings.controls.source:
         del how["depth"]  # of nothing
     about = {**how, "seed": settings.seed, "controls": settings.controls.told()}
+    if settings.controls.steer:
+        about[UNITS] = checkpoint.statistics["perceptual_std"]
     label = {"label": checkpoint.label, "digest": checkpoint.digest}
     entries = [done[index] for index in sorted(done)]
     folder.finish({"checkpoint": label, **about}, entries, quarantined)

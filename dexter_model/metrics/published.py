@@ -175,7 +175,7 @@ def steering_table(found: Mapping[str, Mapping[str, Mapping[str, float | None] |
     return {
         "heading": f"Steering{told}",
         "note": "Mean of the steered feature in renders less that of the piece's human performances, as estimated, in "
-        "standard deviations over their notes.",
+        "standard deviations of the model's training performances.",
         "columns": [*SETTINGS, PAPER],
         "rows": [
             {"label": name, "cells": [*(found.get(name, {}).get(setting) for setting in SETTINGS), None]}

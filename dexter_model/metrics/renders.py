@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from numpy.lib import recfunctions
 
 from dexter_model.digests import file_digest, json_digest, sha256_bytes
 from dexter_model.errors import InputError
-from dexter_model.expression.renders import FORMAT, HEARD, JOURNAL, LISTING
+from dexter_model.expression.renders import FORMAT, HEARD, JOURNAL, LISTING, UNITS
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import PERCEPTUAL_FEATURES, Alignment, Performance, Score
 
@@ -39,7 +40,7 @@ class Render:
     """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is.
 
     ``source`` and ``like`` are keys of the performances of the piece that it was made from and like, where it was;
-    ``steered`` names the perceptual features it was asked for.
+    ``steered`` are the perceptual features it was asked for, each with its standard deviation in the model's training.
     """
 
     system: str
@@ -51,7 +52,7 @@ class Render:
     codec: Path | None
     source: str | None = None
     like: str | None = None
-    steered: tuple[str, ...] = ()
+    steered: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def heard(self) -> set[str]:
@@ -97,8 +98,10 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r} is not {FORMAT!r}")
         about = _about(content)
-        asked = about["controls"].get("steer") or {}
-        steered = tuple(name for name in PERCEPTUAL_FEATURES if name in asked)
+        units = dict(zip(PERCEPTUAL_FEATURES, map(float, content.get(UNITS) or ()), strict=False))
+        steered = {
+            name: unit for name, unit in units.items() if name in about["controls"].get("steer", ()) and unit > 0
+        }
         renders = tuple(_render(system, folder, row, steered) for row in content["renders"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"not a folder of renders ({type(error).__name__}: {error})"
@@ -111,7 +114,7 @@ def _about(content: dict[str, Any]) -> dict[str, Any]:
     """How renders were made, with what tables are made of in the form they need."""
     about = {key: content.get(key) for key in MADE_BY} | {"controls": content.get("controls") or {}}
     numbers = all(isinstance(about[name], int | float | None) for name in ("depth", "guidance"))
-    steer = about["controls"].get("steer") or {} if isinstance(about["controls"], dict) else None
+    steer = about["controls"].get("steer", {}) if isinstance(about["controls"], dict) else None
     if not numbers or not isinstance(steer, dict) or not all(isinstance(v, str | int | float) for v in steer.values()):
         raise ValueError("it was not made as `dexter render` makes them")
     return about
@@ -130,7 +133,7 @@ def _by_path(system: str, folder: Path, midi: Path) -> Render:
     return Render(system, name, corpus if piece else "", piece or corpus, sample, midi, None)
 
 
-def _render(system: str, folder: Path, row: dict[str, Any], steered: tuple[str, ...]) -> Render:
+def _render(system: str, folder: Path, row: dict[str, Any], steered: dict[str, float]) -> Render:
     codec = _inside(folder, row["codec"]) if row.get("codec") else None
     present = codec if codec and codec.is_file() else None
     midi = _inside(folder, row["midi"])

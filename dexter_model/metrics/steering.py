@@ -10,7 +10,7 @@ Shapes: P performances, N score notes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -35,17 +35,17 @@ def heard(played: Played, score: Score) -> np.ndarray:
     return found
 
 
-def movements(render: np.ndarray, humans: np.ndarray, steered: Sequence[str]) -> Iterator[Measure]:
-    """How far a render's mean of each steered feature lies from the humans', in standard deviations over their notes.
+def movements(render: np.ndarray, humans: np.ndarray, steered: Mapping[str, float]) -> Iterator[Measure]:
+    """How far a render's mean of each steered feature lies from the humans', in the model's unit of the feature.
 
     Args:
         render: (1, N, 7) as ``heard``.
         humans: (P, N, 7) likewise.
-        steered: names of features.
+        steered: by feature its standard deviation over the training performances.
     """
-    for name in steered:
+    for name, unit in steered.items():
         column = PERCEPTUAL_FEATURES.index(name)
         ours, theirs = (values[..., column][np.isfinite(values[..., column])] for values in (render, humans))
-        known = len(ours) > 0 and len(theirs) > 0 and float(theirs.std()) > 0
-        value = float((ours.mean() - theirs.mean()) / theirs.std()) if known else math.nan
+        known = len(ours) > 0 and len(theirs) > 0
+        value = float(ours.mean() - theirs.mean()) / unit if known else math.nan
         yield Measure(SPACE, name, HEARD, value, len(ours), undefined="" if known else "nothing is heard")

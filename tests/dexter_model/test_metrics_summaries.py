@@ -169,14 +169,14 @@ def test_steered_systems_are_put_beside_each_other() -> None:
     assert steering_tables(table, systems[3:]) == []
 
 
-def test_movement_is_in_the_humans_spread() -> None:
+def test_movement_is_in_the_models_unit() -> None:
     humans = np.full((2, 4, 7), np.nan)
-    humans[0, :, 1], humans[1, :2, 1] = [1, 2, 3, 4], [2.5, 2.5]  # mean 2.5, deviation sqrt(5 / 6)
+    humans[0, :, 1], humans[1, :2, 1] = [1, 2, 3, 4], [2.5, 2.5]  # mean 2.5
     render = np.full((1, 4, 7), np.nan)
     render[0, 1:, 1] = 3.5
-    articulation, minorness = movements(render, humans, ["articulation", "minorness"])
+    articulation, minorness = movements(render, humans, {"articulation": 0.5, "minorness": 0.1})
     assert (articulation.feature, articulation.name, articulation.n) == ("articulation", "heard", 3)
-    assert articulation.value == pytest.approx(1 / math.sqrt(5 / 6))
+    assert articulation.value == pytest.approx((3.5 - 2.5) / 0.5)
     assert (math.isnan(minorness.value), minorness.undefined) == (True, "nothing is heard")
 
 

@@ -54,8 +54,12 @@ def test_steering_is_heard_and_recorded_and_decides_what_is_made(models: dict[st
     plain = codec_of(rendered(tmp_path / "plain", models["steerable"]))
     steered = rendered(tmp_path / "steered", models["steerable"], asked)
     assert not np.array_equal(codec_of(steered), plain)
-    told = json.loads((tmp_path / "steered/renders.json").read_text())["controls"]
-    assert told == {"steer": {"articulation": "more", "dissonance": -0.5}, "steer_curve": str(tmp_path / "curve.csv")}
+    content = json.loads((tmp_path / "steered/renders.json").read_text())
+    assert content["perceptual_std"] == [1.0] * 7  # what steering is in
+    assert content["controls"] == {
+        "steer": {"articulation": "more", "dissonance": -0.5},
+        "steer_curve": str(tmp_path / "curve.csv"),
+    }
     assert rendered(tmp_path / "steered", models["steerable"], asked).made == 0
     (tmp_path / "curve.csv").write_text("fraction,minorness\n0,-1\n1,0.5\n")
     assert rendered(tmp_path / "steered", models["steerable"], asked).made == 1

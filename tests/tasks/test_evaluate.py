@@ -246,7 +246,7 @@ def test_steered_renders_are_heard(store: str, tmp_path: Path) -> None:
             codec.p_codec[:, 3] = overlap
             save_codec(file, codec)
         content = json.loads((folder / "renders.json").read_text())
-        content["controls"] = {"steer": {"articulation": level}}
+        content |= {"controls": {"steer": {"articulation": level}}, "perceptual_std": [0.1] * 7}
         (folder / "renders.json").write_text(json.dumps(content))
         folders.append(folder)
     result = evaluate(store, folders, tmp_path / "e")
@@ -368,7 +368,13 @@ def test_folders_of_equal_names_stay_apart(store: str, tmp_path: Path) -> None:
         *("", "[]", "{}", '{"format": "other"}', '{"format": "dexter-renders-1", "renders": [{"name": "x"}]}'),
         *(
             f'{{"format": "dexter-renders-1", "renders": [], {wrong}}}'
-            for wrong in ('"controls": [1]', '"controls": {"steer": [1]}', '"guidance": "2"', '"depth": []')
+            for wrong in (
+                '"perceptual_std": [[]]',
+                '"controls": [1]',
+                '"controls": {"steer": [1]}',
+                '"guidance": "2"',
+                '"depth": []',
+            )
         ),
         '{"format": "dexter-renders-1", "renders": [], "controls": {"steer": {"articulation": [1]}}}',
     ],
