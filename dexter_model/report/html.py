@@ -8,6 +8,7 @@ are escaped by the template engine.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -126,7 +127,8 @@ def value_table(table: Mapping[str, Any]) -> dict[str, Any]:
         {"label": row["label"], "cells": [figure_cell(cell and {"why": "", **cell}) for cell in row["cells"]]}
         for row in table["rows"]
     ]
-    return {**table, "rows": rows}
+    columns = [re.sub(r"([_.])", "\\1\u200b", name) for name in table["columns"]]  # long names may be broken there
+    return {**table, "columns": columns, "rows": rows}
 
 
 def difference_table(differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
