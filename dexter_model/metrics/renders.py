@@ -103,7 +103,7 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
             name: unit for name, unit in units.items() if name in about["controls"].get("steer", ()) and unit > 0
         }
         renders = tuple(_render(system, folder, row, steered) for row in content["renders"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"not a folder of renders ({type(error).__name__}: {error})"
         remedy = "Give a folder that `dexter render` wrote, or one of MIDI files CORPUS/PIECE KEY.mid"
         raise InputError(listing, reason, remedy, "renders_unreadable") from error
@@ -113,11 +113,20 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
 def _about(content: dict[str, Any]) -> dict[str, Any]:
     """How renders were made, with what tables are made of in the form they need."""
     about = {key: content.get(key) for key in MADE_BY} | {"controls": content.get("controls") or {}}
+    json.dumps(about, allow_nan=False)  # an evaluation repeats it
     numbers = all(isinstance(about[name], int | float | None) for name in ("depth", "guidance"))
     steer = about["controls"].get("steer", {}) if isinstance(about["controls"], dict) else None
-    if not numbers or not isinstance(steer, dict) or not all(isinstance(v, str | int | float) for v in steer.values()):
+    steered = isinstance(steer, dict) and all(isinstance(level, str | int | float) for level in steer.values())
+    if not (numbers and steered and _is_model(about["checkpoint"])):
         raise ValueError("it was not made as `dexter render` makes them")
     return about
+
+
+def _is_model(checkpoint: Any) -> bool:
+    """Whether this is a checkpoint's label and digest, or says that there was none."""
+    if not isinstance(checkpoint, dict):
+        return checkpoint is None
+    return all(isinstance(checkpoint.get(name), str) for name in ("label", "digest"))
 
 
 def _midi_files(folder: Path) -> list[Path]:
