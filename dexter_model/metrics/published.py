@@ -84,11 +84,18 @@ def setting_tables(table: Mapping[str, Any], systems: Sequence[Mapping[str, Any]
     for swept, of, sign in (("depth", "Transfer depth f", "f"), ("guidance", "Guidance weight w", "w")):
         some = [each for each in systems if each["name"] in table["systems"] and each.get(swept) is not None]
         for told, group in _alike(some, partial(_all_but, swept)):
-            rows = {f"{sign} = {each[swept]:g}": each["name"] for each in sorted(group, key=lambda each: each[swept])}
-            if len(rows) > 1:
-                heading = f"{of}{told}"
+            if len({each[swept] for each in group}) > 1:
+                rows, heading = _labelled(group, swept, sign), f"{of}{told}"
                 found += [setting_table(table, rows, name, heading) for name in ("deviation", "kl", "correlation")]
     return found
+
+
+def _labelled(group: Sequence[Mapping[str, Any]], swept: str, sign: str) -> list[tuple[str, str]]:
+    """What each system's row is called, and its name, which is told where rows would be called alike."""
+    ordered = sorted(group, key=lambda each: each[swept])
+    rows = [(f"{sign} = {each[swept]:g}", each["name"]) for each in ordered]
+    labels = [label for label, _ in rows]
+    return [(f"{label} ({name})" if labels.count(label) > 1 else label, name) for label, name in rows]
 
 
 def _all_but(swept: str, system: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,17 +146,17 @@ def _plain(value: Any) -> str:
     """How a setting is told: of a checkpoint label and digest, of controls what they are."""
     if not isinstance(value, Mapping):
         return str(value)
-    if "digest" in value:
-        return f"{value.get('label')} {value['digest'][:8]}"
+    if set(value) == {"label", "digest"}:
+        return f"{value['label']} {value['digest']:.8}"
     return " ".join(f"{name} {_plain(each)}" for name, each in value.items())
 
 
-def setting_table(table: Mapping[str, Any], systems: Mapping[str, str], measure: str, of: str) -> Table:
+def setting_table(table: Mapping[str, Any], systems: Sequence[tuple[str, str]], measure: str, of: str) -> Table:
     """Setting by attribute: transfer depths f or guidance weights w, each evaluated as a system.
 
     Args:
         table: of an evaluation.
-        systems: the system of each setting, by what the row is called (``f = 0.25``, ``w = 1.2``).
+        systems: what the row of each setting is called (``f = 0.25``, ``w = 1.2``), and its system.
         measure: ``correlation``, ``kl``, ``deviation`` or one of their ``space_`` forms.
         of: what the settings are, for the heading.
     """
@@ -160,7 +167,7 @@ def setting_table(table: Mapping[str, Any], systems: Mapping[str, str], measure:
         "columns": [*ATTRIBUTES, PAPER],
         "rows": [
             {"label": label, "cells": [*(known.get((system, name, measure)) for name in ATTRIBUTES.values()), None]}
-            for label, system in systems.items()
+            for label, system in systems
         ],
     }
 

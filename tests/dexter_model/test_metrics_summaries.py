@@ -84,7 +84,7 @@ def test_tables_in_the_papers_shapes() -> None:
     assert humans["columns"] == ["Deviation", "|Deviation|", "KL", "Correlation", "paper"]
     assert [r["label"] for r in humans["rows"]] == list(ATTRIBUTES)
     assert all(len(r["cells"]) == 5 and r["cells"][-1] is None for t in (humans, space) for r in t["rows"])
-    weights = setting_table({**table, "rows": curves(table["rows"])}, {"w = 1.2": "ours"}, "correlation", "Guidance")
+    weights = setting_table({**table, "rows": curves(table["rows"])}, [("w = 1.2", "ours")], "correlation", "Guidance")
     (weight,) = weights["rows"]
     found = dict(zip(weights["columns"], weight["cells"], strict=True))
     assert found["vel_curve"]["mean"] == pytest.approx((0.3 + 0.5 + 0.8) / 3)
@@ -120,6 +120,16 @@ def test_settings_by_attribute() -> None:
         for d in ("ab", "cd")
     ]
     assert "Guidance weight w (checkpoint m abababab): KL" in headings(*two)
+    again = [system(name, depth=depth, **source) for name, depth in (("a", 0.25), ("b", 1.0), ("b (2)", 1.0))]
+    again += [system("c", depth=0.50000001, **source), system("d", depth=0.5, **source)]
+    assert headings(*again)["Transfer depth f: KL"] == [
+        "f = 0.25",
+        "f = 0.5 (d)",
+        "f = 0.5 (c)",
+        "f = 1 (b)",
+        "f = 1 (b (2))",
+    ]
+    assert headings(*again[1:3]) == {}  # nothing is swept
     alone = setting_tables({"systems": ["a"], "rows": []}, [system("a"), system("b", guidance=2.0)])
     assert alone == []  # no figures of the other
 
