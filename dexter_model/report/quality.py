@@ -118,9 +118,15 @@ def _flag(bound: Bound, measured: pl.DataFrame, refused: pl.DataFrame) -> Row:
 
 def _recordings(measured: pl.DataFrame, refused: pl.DataFrame) -> list[Row]:
     """What corpora's books say of recordings, a line for each thing that is said of any."""
-    told = {"told": "say the corpus's books", "hopeless": "never"}
-    rows = [told | {"doubtful": words, **_counted(code, measured, refused)} for words, code in RECORDINGS.items()]
-    rows[0]["hopeless"] = "always"
+    rows = [
+        {
+            "told": "say the corpus's books",
+            "doubtful": words,
+            "hopeless": "always" if words == CORRUPTED else "never",
+            **_counted(code, measured, refused),
+        }
+        for words, code in RECORDINGS.items()
+    ]
     return [row for row in rows if row["flagged"] or row["refused"]]
 
 

@@ -87,6 +87,12 @@ def test_flags_are_counted_the_worst_come_first_and_refusals_are_told(section: d
     assert section["worst"][0]["flags"] == ["low_alignment_match_ratio", "constant_velocity"]
     assert section["worst"][0]["figures"] == ["60%", "40%", "0%", "0%", "0%"]
     assert section["unlisted"] == 0
+    never = {row["code"]: row["hopeless"] for row in section["flags"] if row["code"].startswith("recording")}
+    assert never == {
+        "recording_corrupted": "always",
+        "recording_background_noise": "never",
+        "recording_applause": "never",
+    }
     first = section["flags"][0]
     assert (first["doubtful"], first["hopeless"]) == ("below 80%", "below 50%")
 
