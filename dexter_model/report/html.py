@@ -58,7 +58,7 @@ def render_page(contents: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "duration": duration, "short": short}
+    environment.filters |= {"number": number, "duration": duration, "short": short, "parts": parts}
     return environment.get_template("report.html.j2").render(contents)
 
 
@@ -127,8 +127,12 @@ def value_table(table: Mapping[str, Any]) -> dict[str, Any]:
         {"label": row["label"], "cells": [figure_cell(cell and {"why": "", **cell}) for cell in row["cells"]]}
         for row in table["rows"]
     ]
-    columns = [re.sub(r"([_.])", "\\1\u200b", name) for name in table["columns"]]  # long names may be broken there
-    return {**table, "columns": columns, "rows": rows}
+    return {**table, "rows": rows}
+
+
+def parts(name: str) -> list[str]:
+    """A long name in parts that may stand on lines of their own: up to each underscore and point."""
+    return re.split(r"(?<=[_.])", name)
 
 
 def difference_table(differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

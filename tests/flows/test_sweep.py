@@ -83,6 +83,8 @@ def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
     assert all([row["label"] for row in table["rows"]] == ["f = 0.25", "f = 1"] for table in published)
     assert all(row["cells"][-2] for table in published for row in table["rows"])  # velocity curve; "paper" is empty
     assert "Transfer depth f (checkpoint random " in page
+    assert "articulation_<wbr>feature.<wbr>kor" in page
+    assert "\u200b" not in page  # it would be copied and searched along
     assert re.search(r"Best: depth=[\d.]+, checkpoint=[xy]-model", page)
 
 
