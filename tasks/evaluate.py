@@ -100,8 +100,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Compare renders with every human performance of their pieces, beside the references.
 
-    Writes ``measures.parquet`` (a row a render, human performance and measure) and ``evaluation.json`` (means over
-    pieces with 95 % intervals, and where they come from) into ``out``.
+    Writes ``measures.parquet`` (a row a render, human performance and measure) and ``evaluation.json`` (means with
+    95 % intervals over works or pieces, and where they come from) into ``out``.
 
     Args:
         store_url: the data set.

@@ -146,8 +146,9 @@ def evaluate(
 ) -> None:
     """Measure renders against every human performance of their pieces.
 
-    Beside deadpan, the rule-based performer and human against human, with 95 % intervals over pieces. Writes
-    measures.parquet and evaluation.json. Renders that cannot be compared are told and the exit code is 4.
+    Beside deadpan, the rule-based performer and human against human, with 95 % intervals over works or pieces, as
+    evaluation.json tells of each part. Writes measures.parquet and evaluation.json. Renders that cannot be compared are
+    told and the exit code is 4.
 
     With --baseline the main figures are compared with a stored run's by paired bootstrap over pieces, and report.html
     is written too: what is worse by more than its tolerance, with a 95 % interval that leaves out 0, and pieces that
