@@ -12,7 +12,7 @@ from typing import Any
 
 from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
-from dexter_model.training.checkpoint import CHECKPOINTS, Checkpoint, latest_checkpoint, load_checkpoint
+from dexter_model.training.checkpoint import CHECKPOINTS, latest_checkpoint, read_meta
 
 # How long, how often, and who is told: these may change between the runs of one training.
 _FREE = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "wandb"}
@@ -28,25 +28,25 @@ def steps_taken(out: Path, config: ExpressionConfig, dataset: Mapping[str, Any],
     latest = latest_checkpoint(out / CHECKPOINTS)
     if latest is None:
         return 0
-    checkpoint = load_checkpoint(latest)
-    was, wanted = _known(out, checkpoint), _recipe(config, dataset, label)
+    meta = read_meta(latest)
+    was, wanted = _known(out, meta), _recipe(config, dataset, label)
     changed = [name for name in wanted | was if was.get(name) != wanted.get(name)]
     if changed:
         told = (f"{name} ({was.get(name)}, not {wanted.get(name)})" for name in changed)
         raise _mismatch(out, f"was trained with another {', '.join(told)}")
-    step = int(checkpoint.meta["step"])
+    step = int(meta["step"])
     if step > config.training.steps:
         raise _mismatch(out, f"has {step} steps, more than the {config.training.steps} asked for")
     return step
 
 
-def _known(out: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+def _known(out: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint was trained by."""
     try:
-        config = ExpressionConfig.from_dict(checkpoint.config)
+        config = ExpressionConfig.from_dict(meta["config"])
     except InputError as error:
         raise _mismatch(out, f"was trained with settings unknown today ({error.path}: {error.reason})") from None
-    return _recipe(config, checkpoint.meta.get("dataset", {}), checkpoint.label)
+    return _recipe(config, meta.get("dataset", {}), str(meta["label"]))
 
 
 def _recipe(config: ExpressionConfig, dataset: Mapping[str, Any], label: str) -> dict[str, Any]:

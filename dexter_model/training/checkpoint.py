@@ -11,6 +11,7 @@ Loading checks names before contents and needs no torch, so that a hostile or mi
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import re
@@ -74,8 +75,11 @@ def latest_checkpoint(checkpoints: Path) -> Path | None:
 def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], training_state: Arrays | None = None) -> str:
     """Publish a checkpoint as ``folder`` in one rename and return its digest.
 
+    A checkpoint that is there already makes way in a rename before that one, and comes back when writing fails. Only
+    a kill between the two leaves neither in its place: then ``recover_checkpoint`` puts the old one back.
+
     Args:
-        folder: where; a checkpoint that is there already makes way in one rename too.
+        folder: where.
         state: averaged weights by name.
         meta: checkpoint.json without ``format``.
         training_state: what resuming needs, or None for a model to ship.
@@ -94,8 +98,21 @@ def write_checkpoint(folder: Path, state: Arrays, meta: Mapping[str, Any], train
             folder.rename(scratch / "old")
         (scratch / "new").rename(folder)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _settle(folder, scratch)
     return digest
+
+
+def recover_checkpoint(folder: Path) -> None:
+    """Put back what a writer that was killed was about to replace as ``folder``, and remove what it left."""
+    for scratch in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        _settle(folder, scratch)
+
+
+def _settle(folder: Path, scratch: Path) -> None:
+    """End a writer's work: its scratch folder goes, but the checkpoint it moved there, should no other be in place."""
+    if not folder.exists() and (scratch / "old").exists():
+        (scratch / "old").rename(folder)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def prune_checkpoints(checkpoints: Path, keep: int) -> None:
@@ -124,6 +141,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         name: array.astype(np.float32, copy=False) for name, array in _tensors(folder / MODEL, files[MODEL]).items()
     }
     return Checkpoint(folder, meta["config"], meta["statistics"], state, meta, _digest(files[MODEL], meta))
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The checkpoint.json of a checkpoint folder, without its weights.
+
+    Raises:
+        InputError: it is broken or missing (``checkpoint_unreadable``).
+    """
+    try:
+        return _parsed_meta(folder / META, (folder / META).read_bytes())
+    except OSError as error:
+        raise unreadable(folder, f"is no checkpoint folder ({error.strerror}: {META})") from None
 
 
 def load_training_state(folder: Path) -> dict[str, np.ndarray]:
@@ -194,6 +223,8 @@ def _parsed_meta(path: Path, data: bytes) -> dict[str, Any]:
         _check_statistics(meta["statistics"])
         if not isinstance(meta["config"], dict) or not isinstance(meta["step"], int) or "label" not in meta:
             raise ValueError("config, step or label have a wrong type")
+        if not isinstance(meta.get("dataset", {}), dict):
+            raise ValueError("dataset has a wrong type")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise unreadable(path, f"is no checkpoint description ({type(error).__name__}: {error})") from None
     return meta

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from dexter_model.training.checkpoint import CHECKPOINTS, step_folder
 from dexter_model.training.config import LoopConfig
 from dexter_model.training.ema import update_average
 from dexter_model.training.log import TrainingLog
+from dexter_model.training.ranks import average_over_ranks, failing_together
 from dexter_model.training.run import History, Run, begin_run, diverged, publish, publish_if_best
 
 Predict = Callable[..., Tensor]
@@ -115,7 +116,8 @@ def fit(
         seconds: stop early, with a checkpoint, after this long (one process only).
 
     Raises:
-        InputError: losses or weights are no longer numbers (``training_diverged``), or a checkpoint cannot be read.
+        InputError: losses or weights are no longer numbers (``training_diverged``), or a checkpoint cannot be read;
+            of several ranks all raise (``ranks.failing_together``).
     """
     hooks, began = hooks or Hooks(), time.monotonic()
     torch.set_num_threads(config.threads)
@@ -123,22 +125,19 @@ def fit(
     run = begin_run(model, config, out, meta)
     network: Any = hooks.wrap(model)
     network = torch.compile(network) if config.compile else network  # the weights keep their names in ``model``
-    log = TrainingLog(out, run.step, config.wandb) if rank == 0 else None
+    with failing_together(run.loss_sum.device):
+        log = TrainingLog(out, run.step, config.wandb) if rank == 0 else None
     first_step, progress = run.step, _progress(run, 0.0)
     while run.step < config.steps:
         _take_step(run, network, batch_loss, rank)
-        late = seconds is not None and time.monotonic() - began > seconds
+        elapsed = time.monotonic() - began
+        late = seconds is not None and elapsed > seconds
         validating = _due(run, config.validate_every)
         if validating or _due(run, config.log_every):
-            evaluation = _record(run, validation if validating and rank == 0 else None)
-            progress = _progress(run, (run.step - first_step) / (time.monotonic() - began))
-            if log is not None:
-                _log_row(log, run, evaluation, progress.steps_per_sec)
-                publish_if_best(run)
-                hooks.logged(progress)
+            speed = (run.step - first_step) / elapsed
+            progress = _record(run, validation if validating else None, log, hooks, speed)
         if late or _due(run, config.checkpoint_every):
-            _average_over_ranks(run.loss_sum)
-            hooks.checkpointed(publish(run) if rank == 0 else None, progress)
+            _publish(run, rank, hooks, progress)
         if late:  # without a row of the history or a validation, which the undisturbed run would not have
             break
     if log is not None:
@@ -175,9 +174,29 @@ def _take_step(run: Run, network: Predict, batch_loss: BatchLoss, rank: int) -> 
     run.loss_sum += loss.detach()
 
 
-def _record(run: Run, validation: Validation | None) -> Evaluation | None:
+def _record(run: Run, validation: Validation | None, log: TrainingLog | None, hooks: Hooks, speed: float) -> Progress:
+    """Add a row to the history, on all ranks; rank 0, which has the log, validates, logs it and keeps the best."""
+    average_over_ranks(run.loss_sum)
+    with failing_together(run.loss_sum.device):
+        evaluation = _add_row(run, validation if log is not None else None)
+        progress = _progress(run, speed)
+        if log is not None:
+            _log_row(log, run, evaluation, speed)
+            publish_if_best(run)
+            hooks.logged(progress)
+    return progress
+
+
+def _publish(run: Run, rank: int, hooks: Hooks, progress: Progress) -> None:
+    """Write a checkpoint, on rank 0, that speaks for all ranks, and tell the host of it on each."""
+    average_over_ranks(run.loss_sum)
+    with failing_together(run.loss_sum.device):
+        folder = publish(run) if rank == 0 else None
+    hooks.checkpointed(folder, progress)
+
+
+def _add_row(run: Run, validation: Validation | None) -> Evaluation | None:
     """Add a row to the history: the mean loss of all ranks since the last one, and what validation says."""
-    _average_over_ranks(run.loss_sum)
     since = run.step - int(run.history[-1][0] or 0 if run.history else 0)
     loss = float(run.loss_sum) / since
     validation_loss = criterion = evaluation = None
@@ -203,13 +222,6 @@ def _log_row(log: TrainingLog, run: Run, evaluation: Evaluation | None, speed: f
     scalars = {name: value for name, value in named.items() if value is not None}
     measures, images = (evaluation.measures, evaluation.images) if evaluation is not None else ({}, {})
     log.write(run.step, {**scalars, **measures}, images)
-
-
-def _average_over_ranks(value: Tensor) -> None:
-    """Replace what each rank summed by the mean of all, so that rank 0's checkpoint speaks for them."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(value)
-        value /= distributed.get_world_size()
 
 
 def _progress(run: Run, speed: float) -> Progress:

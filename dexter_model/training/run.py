@@ -20,6 +20,7 @@ from dexter_model.training.checkpoint import (
     load_checkpoint,
     load_training_state,
     prune_checkpoints,
+    recover_checkpoint,
     step_folder,
     write_checkpoint,
 )
@@ -71,7 +72,7 @@ def begin_run(model: nn.Module, config: LoopConfig, out: Path, meta: Mapping[str
 
 
 def publish(run: Run) -> Path:
-    """Write the checkpoint of the run's step and forget the oldest ones; returns its folder.
+    """Write the checkpoint of the run's step, clear away old ones and what killed runs left; returns its folder.
 
     Raises:
         InputError: weights are no longer numbers (``training_diverged``).
@@ -84,6 +85,7 @@ def publish(run: Run) -> Path:
         resuming |= {f"optimiser/{index}/{name}": value for name, value in slots.items()}
     run.digest = write_checkpoint(folder, _as_arrays(run.average), _described(run), _as_arrays(resuming))
     prune_checkpoints(run.out / CHECKPOINTS, run.config.keep_checkpoints)
+    recover_checkpoint(run.out / BEST)
     return folder
 
 

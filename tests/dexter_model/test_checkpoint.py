@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dexter_model.training.checkpoint import (
     load_checkpoint,
     load_training_state,
     prune_checkpoints,
+    recover_checkpoint,
     step_folder,
     write_checkpoint,
 )
@@ -116,6 +118,41 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="no space"):
         write_checkpoint(tmp_path / "checkpoints" / "step_00000001", weights(), META)
     assert os.listdir(tmp_path / "checkpoints") == []
+
+
+def test_a_checkpoint_that_cannot_be_replaced_stays(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever rename fails, and also when the process is interrupted there."""
+    rename, before = Path.rename, load_checkpoint(checkpoint).digest
+    for number in (1, 2):
+        for failure in (OSError("no space left"), KeyboardInterrupt()):
+            calls: list[Path] = []
+
+            def failing(self: Path, target: Path, calls: list[Path] = calls, **given: Any) -> Path:
+                calls.append(self)
+                if len(calls) == given["number"]:
+                    raise given["failure"]
+                return rename(self, target)
+
+            monkeypatch.setattr(Path, "rename", partialmethod(failing, number=number, failure=failure))
+            with pytest.raises(type(failure)):
+                write_checkpoint(checkpoint, weights() | {"input.bias": np.ones(8, np.float32)}, META)
+            monkeypatch.undo()
+            assert load_checkpoint(checkpoint).digest == before
+            assert os.listdir(checkpoint.parent) == ["good"]
+
+
+def test_a_writer_killed_while_it_replaces_a_checkpoint_loses_none(checkpoint: Path) -> None:
+    before = load_checkpoint(checkpoint).digest
+    killed = checkpoint.with_name(".good.x1")
+    for in_place in (False, True):
+        if in_place:
+            shutil.copytree(checkpoint, killed / "new")
+        else:
+            killed.mkdir()
+            checkpoint.rename(killed / "old")
+        recover_checkpoint(checkpoint)
+        assert load_checkpoint(checkpoint).digest == before
+        assert os.listdir(checkpoint.parent) == ["good"]
 
 
 def _pickled(folder: Path, name: str) -> Path:
@@ -225,6 +262,7 @@ def _no_json(folder: Path) -> None:
         _changed_meta(statistics={"mean": [0.0] * 5, "std": [1.0] * 5, "pace": [0.0, 1.0]}),
         _changed_meta(statistics={"mean": [0.0] * 5, "std": [1.0] * 5, "x_mean": [0.0]}),
         _changed_meta(config=3),
+        *(_changed_meta(dataset=wrong) for wrong in (None, 5, "ab", ["x"])),
         _changed_meta(config={"denoiser": {"channels": 16, "layers": 2}}),
         _changed_meta(config={"denoiser": {"channels": 10**12, "layers": 2}}),
         _changed_meta(config={"denoiser": {"channels": 8, "layers": 2.5}}),

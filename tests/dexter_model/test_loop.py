@@ -26,6 +26,7 @@ from dexter_model.training.run import BEST
 CONFIG = LoopConfig(
     steps=12, learning_rate=0.01, ema_decay=0.5, log_every=2, validate_every=3, checkpoint_every=4, keep_checkpoints=1
 )
+SEEN_BY_ONE = ("validation", "weights")
 META = {"label": "line", "config": {}, "statistics": {"mean": [0.0], "std": [1.0]}, "dataset": {}}
 
 
@@ -178,15 +179,28 @@ def test_weights_and_biases_gets_the_curves_too(tmp_path: Path) -> None:
     assert "wandb" not in json.dumps(load_checkpoint(tmp_path).meta["config"])
 
 
-def test_two_ranks_of_which_one_is_killed_end_where_two_undisturbed_ones_do(tmp_path: Path) -> None:
-    """Over gloo, between two checkpoints: the loss curve is the mean of both ranks, and the same to the bit."""
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``two_ranks.py`` leaves."""
+    folder = tmp_path_factory.mktemp("two_ranks")
     script = Path(__file__).with_name("two_ranks.py")
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
-    whole, cut = (load_checkpoint(tmp_path / name) for name in ("whole", "cut"))
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=300)
+    return folder
+
+
+def test_two_ranks_of_which_one_is_killed_end_where_two_undisturbed_ones_do(two_ranks: Path) -> None:
+    """Over gloo, between two checkpoints: the loss curve is the mean of both ranks, and the same to the bit."""
+    whole, cut = (load_checkpoint(two_ranks / name) for name in ("whole", "cut"))
     assert cut.meta["history"] == whole.meta["history"]
     assert cut.digest == whole.digest
-    losses = np.array([json.loads((tmp_path / f"undisturbed/losses_{rank}.json").read_text()) for rank in range(2)])
+    losses = np.array([json.loads((two_ranks / f"undisturbed/losses_{rank}.json").read_text()) for rank in range(2)])
     means = [losses[:, first:last].mean() for first, last in ((0, 5), (5, 6), (6, 10), (10, 12))]
     assert [row[1] for row in whole.meta["history"]] == pytest.approx(means, rel=1e-5)
-    resumed = json.loads((tmp_path / "resumed/losses_1.json").read_text())
+    resumed = json.loads((two_ranks / "resumed/losses_1.json").read_text())
     assert resumed == losses[1, 4:].tolist()  # the checkpoint after step 4 was the last one
+
+
+def test_ranks_that_only_one_of_them_sees_diverge_end_together(two_ranks: Path) -> None:
+    """Rank 0 alone validates and looks at the weights before a checkpoint; the other one must not wait for it."""
+    told = {what: [(two_ranks / what / f"error_{rank}.txt").read_text() for rank in range(2)] for what in SEEN_BY_ONE}
+    assert list(told.values()) == [["training_diverged", "other_rank_failed"]] * 2
