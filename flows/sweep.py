@@ -28,11 +28,10 @@ STEPS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Model:
-    """What a sweep knows of a checkpoint before it renders: where it lies, its settings, and its step."""
+    """What a sweep knows of a checkpoint before it renders: what it is called, and its settings."""
 
-    folder: Path
+    name: str
     config: ExpressionConfig
-    step: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ def sweep(parameters: SweepParameters) -> SweepResult:
 def planned(parameters: SweepParameters) -> list[PlannedSetting]:
     """Every combination of the grid, in its order; folders are called by the values, so a larger grid finds them again.
 
+    Checkpoints are called by what they are, so that another grid finds them too.
+
     Raises:
         InputError: a name is no parameter of rendering, or a value is none for it.
     """
@@ -107,7 +108,8 @@ def planned(parameters: SweepParameters) -> list[PlannedSetting]:
     models = {how.checkpoint: _model(how.checkpoint) for how in hows}
     words = {name: distinct_names(map(_word, values)) for name, values in grid.items()}
     if "checkpoint" in grid:
-        words["checkpoint"] = _checkpoint_words([(each, models[each]) for each in grid["checkpoint"]])
+        known = ((each, models[each]) for each in grid["checkpoint"])
+        words["checkpoint"] = distinct_names(m.name if isinstance(m, Model) else _word(each) for each, m in known)
     found = []
     for point, how in zip(points, hows, strict=True):
         told = {name: words[name][place] for name, place in zip(grid, point, strict=True)}
@@ -132,28 +134,17 @@ def _planned(name: str, told: dict[str, Any], how: RenderParameters, model: Mode
 def _model(checkpoint: str | None) -> Model | InputError:
     try:
         found = load_checkpoint(checkpoint or default_checkpoint())
-        return Model(found.path, ExpressionConfig.from_dict(found.config), int(found.meta["step"]))
+        name = _word(f"{_run(found.path)}-step{int(found.meta['step'])}-{found.digest:.8}")
+        return Model(name, ExpressionConfig.from_dict(found.config))
     except InputError as error:
         return error
 
 
-def _checkpoint_words(models: list[tuple[str | None, Model | InputError]]) -> list[str]:
-    """What to call checkpoints: by the folder of their run, with those around it where runs have one name, and step."""
-    runs = {_run(model) for _, model in models if isinstance(model, Model)}
-    parts = 1
-    while len({run[-parts:] for run in runs}) < len(runs):
-        parts += 1
-    return distinct_names(
-        _word(f"{'-'.join(_run(model)[-parts:])}-step{model.step}") if isinstance(model, Model) else _word(given)
-        for given, model in models
-    )
-
-
-def _run(model: Model) -> tuple[str, ...]:
-    """The parts of the folder that training wrote to, of which a checkpoint is ``best`` or ``checkpoints/step_...``."""
-    folder = model.folder.resolve()
+def _run(checkpoint: Path) -> str:
+    """The folder that training wrote to, of which a checkpoint is ``best`` or ``checkpoints/step_...``."""
+    folder = checkpoint.resolve()
     inside = 1 if folder.name == "best" else 2 if folder.parent.name == "checkpoints" else 0
-    return folder.parts[1 : len(folder.parts) - inside]
+    return (folder, *folder.parents)[inside].name
 
 
 def _refused(plan: PlannedSetting, error: InputError) -> dict[str, str]:

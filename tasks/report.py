@@ -96,7 +96,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
         "provenance": provenance(code_version(), data, checkpoint, evaluation),
         "data": section,
         "training": training_section(checkpoint["meta"]) if checkpoint else None,
-        "sweep": sweep_section(sweep) if sweep else None,
+        "sweep": sweep_section(sweep, _of_settings(inputs.sweep)) if sweep and inputs.sweep else None,
         "evaluation": evaluation_section(evaluation) if evaluation else None,
         "denoising": _denoising(inputs, renders, data) if inputs.checkpoint and renders else None,
         "examples": examples,
@@ -119,6 +119,12 @@ def _read(folder: Path, name: str, part: str) -> dict[str, Any]:
         reason = f"not {'an' if what == 'evaluation' else 'a'} {what} ({type(error).__name__})"
         remedy = f"Give a folder that `dexter {'evaluate' if what == 'evaluation' else what}` wrote"
         raise InputError(path, reason, remedy, f"{what}_unreadable") from error
+
+
+def _of_settings(sweep: str | Path) -> list[dict[str, Any]]:
+    """The tables of settings, in the published shapes, of the evaluation in a sweep's folder."""
+    tables = _read(Path(sweep) / "evaluation", EVALUATION, "tables")["tables"]
+    return [table for compared in tables[:1] for table in compared.get("settings", [])]
 
 
 def _read_checkpoint(folder: str | Path) -> dict[str, Any]:

@@ -59,7 +59,6 @@ def compare_sweep(
         What was written.
     """
     measures = pl.read_parquet(Path(evaluation) / MEASURES)
-    tables = json.loads((Path(evaluation) / EVALUATION).read_bytes())["tables"]
     content = {
         "format": FORMAT,
         "code_version": code_version(),
@@ -69,7 +68,6 @@ def compare_sweep(
         "settings": [{"name": s.name, "values": s.values, "evaluations": s.evaluations} for s in settings],
         "refused": list(refused),
         "comparison": compare_settings(measures, {s.name: s.evaluations for s in settings}, seed),
-        "published": tables[0]["settings"],
     }
     write_atomically(Path(out) / SWEEP, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     return content

@@ -18,8 +18,8 @@ FRONT, OTHER = RENDERS[0], "#6b7280"
 Row = dict[str, Any]
 
 
-def sweep_section(sweep: Mapping[str, Any]) -> Row:
-    """``sweep.json`` as plain values for the page."""
+def sweep_section(sweep: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> Row:
+    """``sweep.json`` as plain values for the page, with the settings' ``tables`` of its evaluation."""
     compared = sweep["comparison"]
     rows = sorted(compared["rows"], key=lambda row: -row["quality"]["mean"])
     shown = [figure for figure in MAIN_FIGURES if any(figure.name in row["figures"] for row in rows)]
@@ -33,7 +33,7 @@ def sweep_section(sweep: Mapping[str, Any]) -> Row:
         "heads": figure_heads(shown),
         "rows": [_row(row, compared, shown) for row in rows],
         "chart": pareto(rows) if rows else None,
-        "published": [value_table(table) for table in sweep.get("published", [])],
+        "published": [value_table(table) for table in tables],
         "refused": sweep["refused"],
     }
 

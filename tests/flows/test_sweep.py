@@ -17,17 +17,21 @@ from typer.testing import CliRunner
 
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DiffusionConfig
+from dexter_model.metrics.tables import measures_frame
+from dexter_model.training.checkpoint import load_checkpoint
 from flows.cli import app
 from flows.configuration import load
 from flows.parameters import SweepParameters
 from flows.sweep import planned, sweep
+from tasks.report import ReportInputs, write_report
+from tasks.sweep import Setting, compare_sweep
 
 PIECES = [made_up_piece(key, seed=seed) for seed, key in enumerate("ab", start=1)]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, two checkpoints of one name, and a grid over both and over the depth of transfer."""
+    """A store, two checkpoints in runs of one name, and a grid over both and over the depth of transfer."""
     folder = tmp_path_factory.mktemp("lab")
     publish(str(folder / "store"), PIECES)
     for parent in "xy":
@@ -43,6 +47,11 @@ def split_of(folder: Path) -> str:
     from dexter_model.dataset.store import open_version
 
     return str(open_version(str(folder / "store")).catalogue["split"][0])
+
+
+def name_of(checkpoint: Path, run: str = "model", step: int = 0) -> str:
+    """What a sweep calls a checkpoint."""
+    return f"{run}-step{step}-{load_checkpoint(checkpoint).digest[:8]}"
 
 
 @pytest.fixture(autouse=True)
@@ -64,28 +73,31 @@ def test_one_command_renders_evaluates_and_compares(lab: Path) -> None:
     assert code == 0
     assert not (lab / "out").exists()
     assert said.count("\tnew") == 4
-    assert "depth=0.25,checkpoint=y-model-step0\t2 function evaluations\tnew" in said
+    x, y = (name_of(lab / parent / "model") for parent in "xy")
+    assert f"depth=0.25,checkpoint={y}\t2 function evaluations\tnew" in said
 
     code, said = dexter(lab)
     assert code == 0
     assert said.count(" made now") == 4
     content = json.loads((lab / "out" / "sweep.json").read_text())
     names = [row["system"] for row in content["comparison"]["rows"]]
-    assert names == [f"depth={depth},checkpoint={run}-model-step0" for depth in ("0.25", "1") for run in "xy"]
-    assert content["grid"]["checkpoint"] == ["x-model-step0", "y-model-step0"]
+    assert names == [f"depth={depth},checkpoint={model}" for depth in ("0.25", "1") for model in (x, y)]
+    assert content["grid"]["checkpoint"] == [x, y]
     assert content["comparison"]["best"] in names
     assert str(lab) not in (lab / "out" / "sweep.json").read_text()
     page = (lab / "out" / "report.html").read_text()
     assert page.index('id="sweep"') < page.index('id="denoising"') < page.index('id="examples"')
     assert "image/webp" in page
-    published = content["published"]
+    (table,) = json.loads((lab / "out" / "evaluation" / "evaluation.json").read_text())["tables"]
+    published = table["settings"]
     assert len(published) == 2 * 3  # two checkpoints, three measures
+    assert all(table["heading"] in page for table in published)
     assert all([row["label"] for row in table["rows"]] == ["f = 0.25", "f = 1"] for table in published)
     assert all(row["cells"][-2] for table in published for row in table["rows"])  # velocity curve; "paper" is empty
     assert "Transfer depth f (checkpoint random " in page
     assert "articulation_<wbr>feature.<wbr>kor" in page
     assert "\u200b" not in page  # it would be copied and searched along
-    assert re.search(r"Best: depth=[\d.]+, checkpoint=[xy]-model", page)
+    assert re.search(r"Best: depth=[\d.]+, checkpoint=model-step0", page)
 
 
 def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path) -> None:
@@ -95,6 +107,9 @@ def test_what_is_rendered_is_kept_and_a_setting_that_cannot_be_is_told(lab: Path
     assert (lab / "out" / "sweep.json").read_bytes() == before
     code, said = dexter(lab, "--dry-run", "-s", "grid.depth=[0.25, 0.5, 1.0]")
     assert said.count("1 there") == 4
+    for one in "xy":  # whatever else is in the grid
+        code, said = dexter(lab, "--dry-run", "-s", f"grid.checkpoint=[{lab}/{one}/model]")
+        assert said.count("1 there") == 2
     some = f"grid.checkpoint=[{lab}/x/model, {lab}/nowhere]"
     code, said = dexter(lab, "--dry-run", "-s", some)
     assert (code, said.count("refused (checkpoint_unreadable)")) == (0, 2)
@@ -140,27 +155,40 @@ def test_a_conditional_mean_costs_one_evaluation(lab: Path, tmp_path: Path) -> N
     assert re.search(r'guidance=2.*?<td class="r">1</td>', page.read_text(), re.DOTALL)
 
 
+def test_an_evaluation_without_a_figure_leaves_a_page(tmp_path: Path) -> None:
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    measures_frame([]).write_parquet(evaluation / "measures.parquet")
+    (evaluation / "evaluation.json").write_text('{"tables": []}')
+    found = compare_sweep({"steps": [2]}, [Setting("steps=2", {"steps": 2}, 2)], [], evaluation, tmp_path)
+    assert found["comparison"] == {"rows": [], "best": None, "frugal": None}
+    assert "No setting could be compared." in write_report(ReportInputs(sweep=tmp_path), tmp_path).read_text()
+
+
 @pytest.mark.parametrize(
     ("paths", "words"),
     [
-        (["x/run/best"], ["run-step3"]),
-        (["x/run/checkpoints/step_00000002", "x/run/best", "x/run"], ["run-step2", "run-step3", "run-step2_2"]),
-        (["x/run/best", "y/run/best", None], ["x-run-step3", "y-run-step3", "models-default-step"]),
-        (["x/run/best", "x/nowhere/best"], ["run-step3", "best"]),
+        (["x/run/best"], ["run-step3-x"]),
+        (["x/run/checkpoints/step_00000002", "x/run/best", "x/run"], ["run-step2-x", "run-step3-x", "run-step2-x_2"]),
+        (["y/run/best", "x/run/best", None], ["run-step3-y", "run-step3-x", "default-step"]),
+        (["x/run/best", "x/nowhere/best"], ["run-step3-x", "best"]),
     ],
 )
-def test_checkpoints_are_called_by_their_run_and_step(
+def test_checkpoints_are_called_by_their_run_step_and_digest(
     tmp_path: Path, paths: list[str | None], words: list[str]
 ) -> None:
-    for run in "xy":
+    digests = {}
+    for run, scale in (("x", 0.02), ("y", 0.2)):
         for folder, step in (("best", 3), ("checkpoints/step_00000002", 2)):
-            checkpoint = write_random_checkpoint(tmp_path / run / "run" / folder)
+            checkpoint = write_random_checkpoint(tmp_path / run / "run" / folder, scale=scale)
+            digests[run] = load_checkpoint(checkpoint).digest[:8]
             meta = json.loads((checkpoint / "checkpoint.json").read_text())
             (checkpoint / "checkpoint.json").write_text(json.dumps(meta | {"step": step}))
     given = [path and str(tmp_path / path) for path in paths]
     options = {"grid": {"checkpoint": given}, "out": "o", "render": {"store": "s3://bucket/data"}}
     found = [plan.setting.values["checkpoint"] for plan in planned(load(SweepParameters, options=options))]
-    assert [name[: len(word)] for name, word in zip(found, words, strict=True)] == words
+    wanted = [re.sub("(?<=-)[xy]", lambda run: digests[run[0]], word) for word in words]
+    assert [name[: len(word)] for name, word in zip(found, wanted, strict=True)] == wanted
 
 
 @pytest.mark.parametrize(
@@ -212,5 +240,5 @@ def test_a_sweep_is_a_run_of_a_prefect_server(lab: Path, tmp_path: Path) -> None
         runs = {run["name"].partition(" ")[0]: run["state_type"] for run in ask(url, "flow_runs")}
         assert runs == dict.fromkeys(("sweep", "render", "evaluate"), "COMPLETED")
         artifacts = {artifact["key"]: artifact["data"] for artifact in ask(url, "artifacts")}
-    assert "| depth=0.5,checkpoint=y-model-step0 |" in artifacts["sweep"]
+    assert f"| depth=0.5,checkpoint={name_of(lab / 'y' / 'model')} |" in artifacts["sweep"]
     assert "report.html" in artifacts["report"]
