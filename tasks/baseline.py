@@ -71,11 +71,11 @@ def hold_against(
     """The verdict on a new evaluation, as JSON values (``metrics.regression`` and where the baseline comes from).
 
     Raises:
-        InputError: there is nothing in both that could be compared (``baseline_unlike``).
+        InputError: nothing is in both that could be compared, and nothing is lost (``baseline_unlike``).
     """
     pairs = paired_systems(systems, baseline.content["systems"])
     verdict = regression(measures, baseline.measures, pairs, tolerance, seed)
-    if not verdict["comparisons"]:
+    if not verdict["comparisons"] and not verdict["lost"]:
         reason = "has no system and piece in common with this evaluation"
         raise InputError(baseline.name, reason, "Evaluate renders of the same pieces", "baseline_unlike")
     about = {name: baseline.content.get(name) for name in ("measures_digest", "data_set", "code_version")}

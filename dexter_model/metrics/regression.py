@@ -23,6 +23,7 @@ from dexter_model.metrics.intervals import paired_difference
 from dexter_model.metrics.main_figures import MAIN_FIGURES, MainFigure, by_human, by_piece, compared_pieces, off_human
 from dexter_model.metrics.tolerance import Tolerance
 
+REMEDY = "Render them too, or compare with a baseline of the same pieces"
 REGRESSION, WORSE, BETTER, UNCLEAR = "regression", "worse within tolerance", "better", "no clear difference"
 
 
@@ -113,6 +114,8 @@ def _lost(now: pl.DataFrame, before: pl.DataFrame, pair: tuple[str, str]) -> lis
 def headline(verdict: Mapping[str, Any]) -> str:
     """The verdict in a sentence."""
     rows, name = verdict["comparisons"], verdict["baseline"]["name"]
+    if not rows:
+        return f"All pieces of baseline {name} are lost."
     worse = sum(row["verdict"] == REGRESSION for row in rows)
     compared = f"{len(rows)} figures on {max(len(row['pieces']) for row in rows)} pieces"
     if worse:
@@ -129,14 +132,15 @@ def told(verdict: Mapping[str, Any], most: int = 3) -> list[str]:
 
 
 def lost_lines(verdict: Mapping[str, Any], most: int = 5) -> list[str]:
-    """Which pieces this run lost: a line a system."""
+    """Which pieces this run lost, and what to do about it: a line a system."""
     lines = []
     for system in dict.fromkeys(row["system"] for row in verdict["lost"]):
         names = [f"{row['corpus']}/{row['piece']}" for row in verdict["lost"] if row["system"] == system]
         kept = max((len(row["pieces"]) for row in verdict["comparisons"] if row["system"] == system), default=0)
         more = f" and {len(names) - most} more" if len(names) > most else ""
         share = f"{len(names)} of {len(names) + kept} pieces"
-        lines.append(f"{share} of the baseline have no figures of {system} now: {', '.join(names[:most])}{more}")
+        lost = f"{share} of the baseline have no figures of {system} now: {', '.join(names[:most])}{more}"
+        lines.append(f"{lost}. {REMEDY}")
     return lines
 
 

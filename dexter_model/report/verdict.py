@@ -31,7 +31,7 @@ def verdict_section(verdict: Mapping[str, Any]) -> Row:
         "headline": headline(verdict),
         "lost": lost_lines(verdict),
         "notes": notes,
-        "chart": _chart(verdict["comparisons"]),
+        "chart": _chart(verdict["comparisons"]) if verdict["comparisons"] else None,
         "several": len({row["system"] for row in verdict["comparisons"]}) > 1,
         "rows": [_row(row) for row in verdict["comparisons"]],
     }

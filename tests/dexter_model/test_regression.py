@@ -103,12 +103,17 @@ def test_a_lost_piece_is_a_regression() -> None:
     found["baseline"] = {"name": "last week"}
     assert not found["passed"]
     assert found["lost"] == [{"system": "ours", "corpus": "C", "piece": "p03"}]
-    assert told(found) == ["1 of 12 pieces of the baseline have no figures of ours now: C/p03"]
+    remedy = "Render them too, or compare with a baseline of the same pieces"
+    assert told(found) == [f"1 of 12 pieces of the baseline have no figures of ours now: C/p03. {remedy}"]
     assert headline(found) == "Pieces of baseline last week are lost; no other regression: 3 figures on 11 pieces."
     many = regression(without(*PIECES[:7]), run(0.6), [("ours", "ours")], DEFAULT, seed=1)
     many["baseline"] = {"name": "last week"}
-    assert told(many)[0].endswith("C/p03, C/p04 and 2 more")
+    assert told(many)[0].endswith(f"C/p03, C/p04 and 2 more. {remedy}")
     assert headline(many).endswith("1 of 3 figures on 5 pieces. Pieces are lost.")
+    every = regression(without(*PIECES), run(0.6), [("ours", "ours")], DEFAULT, seed=1)
+    every["baseline"] = {"name": "last week"}
+    assert headline(every) == "All pieces of baseline last week are lost."
+    assert told(every)[0].startswith("12 of 12 pieces of the baseline have no figures of ours now: C/p00")
     both = regression(without("p03"), without("p03"), [("ours", "ours")], DEFAULT, seed=1)
     assert (both["passed"], both["lost"]) == (True, [])
     gained = regression(run(0.45), without("p03"), [("ours", "ours")], DEFAULT, seed=1)

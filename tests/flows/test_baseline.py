@@ -89,9 +89,16 @@ def test_a_run_that_lost_a_piece_exits_with_3(
     assert exit_code(monkeypatch, [*command, str(tmp_path / "e"), "--baseline", str(lab / "before")]) == 3
     assert "1 of 4 pieces of the baseline have no figures of renders now: MADE_UP/c" in capsys.readouterr().err
     page = (tmp_path / "e" / "report.html").read_text()
-    assert page.index("MADE_UP/c.</li>") < page.index("<h2>")  # it heads the page
+    assert page.index("MADE_UP/c. Render them too") < page.index("<h2>")  # it heads the page
     # Refused in both runs, it is not lost: 4 tells that something was refused.
     assert exit_code(monkeypatch, [*command, str(tmp_path / "e2"), "--baseline", str(tmp_path / "e")]) == 4
+    for piece in "abd":
+        (tmp_path / "few" / "renders" / f"{piece}_0.npz").write_bytes(b"")
+    assert exit_code(monkeypatch, [*command, str(tmp_path / "none"), "--baseline", str(lab / "before")]) == 3
+    assert "4 of 4 pieces of the baseline have no figures of renders now" in capsys.readouterr().err
+    page = (tmp_path / "none" / "report.html").read_text()
+    assert "All pieces of baseline before are lost." in page
+    assert "Change of every main figure" not in page
 
 
 def test_the_main_job_reports_before_it_fails(lab: Path) -> None:
