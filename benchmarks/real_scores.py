@@ -58,8 +58,9 @@ def draw(axes: np.ndarray, name: str, beats: np.ndarray, ours: Curves, humans: C
             axis.fill_between(beats, low, high, color="0.85", label="pianists, middle 80 %")
             axis.plot(beats, middle, color="0.45", lw=1, label=f"median of {len(humans[k])}")
         axis.plot(beats, mine[0], color="tab:blue", lw=1.2, label="rendered")
-        axis.set(xlabel="beat", ylabel=unit, title=name)
-    axes[0].legend(fontsize=7, frameon=False)
+        axis.set(xlabel="beat", ylabel=unit)
+    axes[0].set_title(name, loc="left")
+    axes[1].legend(fontsize=8, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
             f"{Path(path).name}: {len(score.notes)} notes in {seconds:.1f} s, lasts {length:.0f} s, "
             f"velocity {velocity.mean():.0f} +- {velocity.std():.0f} ({velocity.min()} to {velocity.max()})"
         )
-        beats = np.arange(score.notes["onset_beat"].min(), score.notes["onset_beat"].max(), 1.0)
+        beats = np.unique(np.floor(score.notes["onset_beat"]))  # those in which a note begins
         ours = curves(encoded.p_codec[None], np.ones((1, len(score.notes)), bool), score.notes, beats)
         theirs = None
         if place:
