@@ -24,9 +24,10 @@ from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
 from dexter_model.expression.config import PERCEPTUAL_LIMIT, DenoiserConfig
 
-# Codecs are clipped to this many standard deviations, in training and at every step of sampling. Trills and wrong
-# alignments reach 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error. On the robust scale,
-# whose unit is smaller, targets end at half of it: of timing, 0.13 s off the chord, where arpeggios do.
+# Codecs that a model is shown or learns are clipped to so many standard deviations: trills and wrong alignments reach
+# 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error. On the robust scale, whose unit is
+# smaller, half of it will do: of timing, 0.13 s off the chord, where arpeggios end. What a model says at a step of
+# sampling is clipped at LIMIT on either scale, as it was when the default model was measured.
 LIMIT = 8.0
 ROBUST_LIMIT = 4.0
 OUTLIERS = 0.05  # share at either end of a column that the robust scale takes as the value that bounds it
@@ -87,6 +88,11 @@ class Statistics:
         """The statistics of a checkpoint."""
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**given)
+
+    @property
+    def limit(self) -> float:
+        """How far from 0 z-scores of codecs are let, as targets and as performances to start from."""
+        return ROBUST_LIMIT if self.pace else LIMIT
 
     def normalise(self, codec: Tensor, level: Tensor | float = 0.0) -> Tensor:
         """(..., 5) codecs as z-scores; ``level`` is that of the performance, or (..., 1) of each row's."""
@@ -236,8 +242,7 @@ class ResidentNotes:
 
     def normalised(self, statistics: Statistics) -> ResidentNotes:
         """The same notes with z-scored codecs, clipped to the limit of their scale, and z-scored perceptual rows."""
-        limit = ROBUST_LIMIT if statistics.pace else LIMIT
-        codec = statistics.normalise(self.codec, self._row_levels()).clamp(-limit, limit)
+        codec = statistics.normalise(self.codec, self._row_levels()).clamp(-statistics.limit, statistics.limit)
         heard = statistics.normalise_perceptual(self.perceptual) if self.perceptual.shape[1] else self.perceptual
         return replace(self, codec=codec, perceptual=heard)
 

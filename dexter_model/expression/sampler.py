@@ -29,7 +29,7 @@ from dexter_model.diffusion.sampling import OnStep, evaluation_times, sample
 from dexter_model.diffusion.schedule import add_noise
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
-from dexter_model.expression.data import LIMIT, marked_period, own_level
+from dexter_model.expression.data import marked_period, own_level
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Render, Sampling, last_time, refuse_unfit, window_overlap
 from dexter_model.expression.sampling import clean_windows, load_denoiser
@@ -118,7 +118,8 @@ class PieceSampler:
             raise InputError(self.path, reason, remedy, "source_missing")
         if not begun:
             return draw(0), evaluation_times(schedule, sampler, steps)
-        z_M5 = torch.cat(begun).clamp(-LIMIT, LIMIT).to(self.device)
+        limit = self.statistics.limit
+        z_M5 = torch.cat(begun).clamp(-limit, limit).to(self.device)
         if transfer:
             return z_M5, evaluation_times(schedule, sampler, steps)
         left = schedule.until(last_time(self.sampling, self.config))

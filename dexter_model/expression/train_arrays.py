@@ -114,7 +114,7 @@ def _validation(
         return diffusion_loss(denoiser, fixed, schedule, config, seeded())
 
     renders = RenderedWindows(notes, normal, statistics, config) if training.rendered_windows else None
-    return Validation(loss, renders)
+    return Validation(loss, renders or None)  # also where all are empty: then the loss decides
 
 
 def initial_denoiser(config: ExpressionConfig) -> nn.Module:

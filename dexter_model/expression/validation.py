@@ -40,18 +40,23 @@ class RenderedWindows:
     def __init__(
         self, notes: ResidentNotes, normal: ResidentNotes, statistics: Statistics, config: ExpressionConfig
     ) -> None:
-        """``notes`` is the validation split, ``normal`` the same normalised, on the device to render on."""
+        """``notes`` is the validation split, ``normal`` the same normalised, on the device to render on.
+
+        Windows of which nothing was played have nothing to be compared with: they are not among the rendered ones.
+        """
         device, window, seed = normal.codec.device, config.denoiser.window, config.training.seed
         generator = torch.Generator(device).manual_seed(seed)
         places = normal.tile_places(window, config.training.rendered_windows)
         self.statistics, self.schedule = statistics, noise_schedule(config.diffusion)
         if config.training.train_target == "transfer":
-            self.windows = normal.cut_pairs(*places, window, generator)
+            windows = normal.cut_pairs(*places, window, generator)
         else:
-            self.windows = _of_bare_scores(normal.cut(*places, window), normal.score.shape[1])
+            windows = _of_bare_scores(normal.cut(*places, window), normal.score.shape[1])
+        played_B = windows.matched_BN.any(dim=1)
+        self.windows = Windows._make(None if rows is None else rows[played_B] for rows in windows)
         drawn = torch.randn(self.windows.x0_BN5.shape, generator=generator, device=device)
         self.noise_BN5 = drawn if self.windows.partner_BN5 is None else self.windows.partner_BN5
-        performance, start = (place.cpu() for place in places)
+        performance, start = (place[played_B].cpu() for place in places)
         self.sizes = self.windows.mask_BN.sum(dim=1).tolist()
         # At the performers' own tempo, so that the model is judged by what it decides.
         self.level_B11 = notes.level[performance][:, None, None].to(device)
@@ -61,6 +66,10 @@ class RenderedWindows:
         ]
         self.human = notes.cut(performance, start, window).x0_BN5.numpy()
         self.played = self.windows.matched_BN.cpu().numpy()
+
+    def __len__(self) -> int:
+        """How many windows are rendered; without any there is nothing to call."""
+        return len(self.scores)
 
     def __call__(self, model: nn.Module, folder: Path) -> Evaluation:
         """Render, compare, keep ``renders.npz`` (and MIDI files) in ``folder``."""

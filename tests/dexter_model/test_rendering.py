@@ -184,6 +184,17 @@ def test_what_a_setting_costs() -> None:
     assert (cost(shallow), cost(shallow, source=True), cost(shallow, train="transfer", source=True)) == (10, 4, 10)
 
 
+@pytest.mark.parametrize(("scale", "limit"), [("published", 8.0), ("robust", 4.0)])
+def test_what_a_model_starts_from_is_as_far_out_as_what_it_learnt(scale: Any, limit: float, tmp_path: Path) -> None:
+    model = write_random_checkpoint(tmp_path, training=TrainingConfig(train_target="transfer"), codec_scale=scale)
+    sampler = PieceSampler(load_checkpoint(model), Sampling(steps=2))
+    codec = np.tile(np.array([0.5, 0.5, 0, 0, 0.3], np.float32), (30, 1))
+    codec[7, 2] = 5.0  # s off the chord
+    seen: list[torch.Tensor] = []
+    sampler.run([Render(chords(30), "s", start=codec)], lambda t, x, x0: seen.append(x))
+    assert float(seen[0].abs().max()) == limit == sampler.statistics.limit
+
+
 def test_a_source_is_as_fast_as_its_played_notes(tmp_path: Path) -> None:
     """What a codec tells of notes that were not played is no tempo of the performance's."""
     sampler = PieceSampler(load_checkpoint(write_random_checkpoint(tmp_path, codec_scale="robust")), Sampling(1))

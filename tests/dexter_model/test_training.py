@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
-from dexter_model.expression.data import LIMIT, ROBUST_LIMIT, ResidentNotes, marked_period
+from dexter_model.expression.data import LIMIT, ResidentNotes, marked_period
 from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.sampling import load_denoiser, sample_windows
 from dexter_model.expression.train_arrays import train_on_arrays
@@ -113,7 +113,7 @@ def test_robust_scale_is_that_of_expression() -> None:
     assert notes.statistics().std[2] > 4.0
     codec, level = notes.codec[1000:], notes.level[1]
     assert torch.allclose(robust.restore(robust.normalise(codec, level), level), codec, rtol=1e-3, atol=1e-4)
-    codec = robust.normalise(codec, level).clamp(-ROBUST_LIMIT, ROBUST_LIMIT)
+    codec = robust.normalise(codec, level).clamp(-robust.limit, robust.limit)
     assert torch.allclose(notes.normalised(robust).codec[1000:], codec)
 
 

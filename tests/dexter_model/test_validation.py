@@ -141,6 +141,27 @@ def test_a_model_of_transfer_is_given_another_performance_to_start_from(tmp_path
     assert result.history[-1][3] is not None
 
 
+@pytest.mark.parametrize("target", ["gen_noise", "transfer"])
+def test_windows_of_which_nothing_was_played_are_not_rendered(target: Any, tmp_path: Path) -> None:
+    denoiser = replace(CONFIG.denoiser, perceptual="absolute")
+    config = replace(CONFIG, denoiser=denoiser, training=replace(CONFIG.training, train_target=target))
+    begun = piece(40, 2, 0)
+    begun.matched[0, 16:], begun.matched[:, 32:] = False, False  # one gave up after a window, the other after two
+    training = ResidentNotes.from_pieces([piece(40, 2, 1)], denoiser)
+    notes = ResidentNotes.from_pieces([begun], denoiser)
+    statistics = notes.statistics()
+    renders = RenderedWindows(notes, notes.normalised(statistics), statistics, config)
+    assert len(renders) == len(renders.noise_BN5) == {"gen_noise": 3, "transfer": 2}[target]
+    assert np.isfinite(train_on_arrays(training, notes, config, tmp_path / "some", dataset={}).history[-1][3] or np.nan)
+    begun.matched[:] = False
+    silent = ResidentNotes.from_pieces([begun], denoiser)
+    *_, validation_loss, criterion = train_on_arrays(training, silent, config, tmp_path / "none", dataset={}).history[
+        -1
+    ]
+    assert criterion == validation_loss
+    assert not (tmp_path / "none" / "validation").exists()
+
+
 def test_nothing_is_rendered_when_nothing_is_asked_for(tmp_path: Path) -> None:
     config = replace(CONFIG, training=replace(CONFIG.training, rendered_windows=0))
     notes = ResidentNotes.from_pieces([piece(40, 2, 0)])
