@@ -16,7 +16,6 @@ from dexter_model.digests import code_version, write_atomically
 from dexter_model.errors import InputError
 from dexter_model.metrics.renders import Render
 from dexter_model.reading.sandbox import Sandbox
-from dexter_model.report import audio
 from dexter_model.report.denoising import animation, excerpt, trajectory
 from dexter_model.report.examples import Example, choose, piece_example, score_example
 from dexter_model.report.html import count, icon, render_page
@@ -30,6 +29,7 @@ from dexter_model.report.sections import (
 )
 from dexter_model.report.sweep import sweep_section, sweep_tiles
 from dexter_model.report.verdict import verdict_section
+from dexter_model.synthesis import why_silent
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.baseline import EVALUATION
 from tasks.evaluate import read_folders
@@ -100,7 +100,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
         "evaluation": evaluation_section(evaluation) if evaluation else None,
         "denoising": _denoising(inputs, renders, data) if inputs.checkpoint and renders else None,
         "examples": examples,
-        "silent": audio.why_silent(),
+        "silent": why_silent(),
     }
     path = Path(out) if Path(out).suffix == ".html" else Path(out) / REPORT
     write_atomically(path, render_page(contents).encode())
@@ -140,7 +140,7 @@ def _examples(renders: Sequence[Render], data: DatasetVersion | None) -> list[Ex
 
 def _example(renders: list[Render], data: DatasetVersion | None, sandbox: Sandbox) -> Example | None:
     """Figures of one score's renders; None when a file of theirs is damaged, which evaluation tells."""
-    sounds = not audio.why_silent()
+    sounds = not why_silent()
     try:
         piece = _piece(renders[0], data)
         if piece is None:
@@ -191,7 +191,7 @@ def _lead(data: DatasetVersion | None, evaluation: Mapping[str, Any] | None, exa
             f"Renders by {', '.join(f'“{maker}”' for maker in sorted(makers))} against the data set's performances"
         )
     if examples:
-        parts.append("Some renders to look at" + ("" if audio.why_silent() else " and to hear"))
+        parts.append("Some renders to look at" + ("" if why_silent() else " and to hear"))
     return f"{'. '.join(parts)}." if parts else "Nothing but what ran."
 
 

@@ -32,6 +32,13 @@ def test_imports_go_downwards_only(floor: str) -> None:
     assert not {name: packages for name, packages in climbing.items() if packages}
 
 
+@pytest.mark.parametrize("package", ["codec", "corpora", "dataset", "perceptual", "reading"])
+def test_no_data_set_depends_on_a_report(package: str) -> None:
+    modules = sorted((ROOT / "dexter_model" / package).rglob("*.py"))
+    assert modules
+    assert not [module.name for module in modules if "dexter_model.report" in module.read_text()]
+
+
 def test_help_imports_nothing_heavy() -> None:
     heavy = "{'torch', 'ray', 'prefect', 'partitura', 'matplotlib', 'polars', 'scipy', 'zarr'}"
     code = f"import sys, flows.cli; print(sorted({heavy} & set(sys.modules)))"

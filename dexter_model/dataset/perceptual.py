@@ -21,7 +21,7 @@ from dexter_model.perceptual.estimate import estimate_encoded
 from dexter_model.perceptual.features import PerceptualFeatures, nothing_known
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import READER_VERSION
-from dexter_model.report.audio import instrument, why_silent
+from dexter_model.synthesis import instrument, why_silent
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion

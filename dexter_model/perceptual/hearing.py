@@ -22,7 +22,7 @@ from dexter_model.notes import Performance
 from dexter_model.perceptual.cnn import load_network
 from dexter_model.perceptual.features import PerceptualFeatures, nothing_known, unknown_values
 from dexter_model.perceptual.frontend import FRAMES_A_SECOND, read_wav, spectrogram
-from dexter_model.report.audio import instrument, synthesise, why_silent
+from dexter_model.synthesis import instrument, synthesise, why_silent
 
 WINDOW_FRAMES, HOP_FRAMES = 469, 156  # 14.98 and 4.98 s
 BATCH = 8  # windows

@@ -16,6 +16,7 @@ from dexter_model.metrics.renders import Render, played
 from dexter_model.reading.midi import load_midi
 from dexter_model.report import audio, figures
 from dexter_model.report.html import count
+from dexter_model.synthesis import why_silent
 
 if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
@@ -124,7 +125,7 @@ def _piano_rolls(rolls: dict[str, tuple[np.ndarray, np.ndarray]]) -> Shown:
 
 
 def _sounds(renders: Sequence[Render], sandbox: Sandbox) -> list[Shown]:
-    if audio.why_silent():
+    if why_silent():
         return []
     heard = []
     for render in renders:

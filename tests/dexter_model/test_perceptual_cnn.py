@@ -22,7 +22,7 @@ from dexter_model.perceptual.cnn_training import fit
 from dexter_model.perceptual.frontend import HOP, RATE, filterbank, read_wav, spectrogram
 from dexter_model.perceptual.hearing import hear_sound, hear_wav, sound_of, windows_of
 from dexter_model.reading.sandbox import Sandbox
-from dexter_model.report.audio import why_silent
+from dexter_model.synthesis import why_silent
 
 State = dict[str, Tensor]
 
@@ -232,7 +232,7 @@ def test_another_soundfont_is_another_source(checkpoint: Path, monkeypatch: pyte
     sources = set()
     for content in (b"one instrument", b"another", b"one instrument"):
         (tmp_path / "default.sf2").write_bytes(content)
-        monkeypatch.setattr("dexter_model.report.audio.SOUNDFONT_FOLDERS", (tmp_path,))
+        monkeypatch.setattr("dexter_model.synthesis.SOUNDFONT_FOLDERS", (tmp_path,))
         sources.add(encoder(f"cnn:{checkpoint}")["parameters"]["perceptual"])
     assert len(sources) == 2
 

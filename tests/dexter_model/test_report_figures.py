@@ -17,9 +17,10 @@ from dexter_model.notes import PERFORMED_NOTE, SCORE_NOTE, Performance
 from dexter_model.report import audio, figures
 from dexter_model.report.html import duration, metric_tables, number, short
 from dexter_model.report.sections import stage_rows, training_section
+from dexter_model.synthesis import why_silent
 
 PNG = b"\x89PNG\r\n\x1a\n"
-silent = pytest.mark.skipif(bool(audio.why_silent()), reason="FluidSynth or a soundfont is missing")
+silent = pytest.mark.skipif(bool(why_silent()), reason="FluidSynth or a soundfont is missing")
 
 
 def decoded(uri: str) -> bytes:
@@ -147,4 +148,4 @@ def test_sound_is_a_mono_wave_file() -> None:
 
 def test_silence_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "FluidSynth is not installed" in audio.why_silent()
+    assert "FluidSynth is not installed" in why_silent()

@@ -15,7 +15,7 @@ from tiny_models import write_random_checkpoint
 
 from dexter_model.errors import InputError
 from dexter_model.expression.config import TrainingConfig
-from dexter_model.report import audio
+from dexter_model.synthesis import why_silent
 from dexter_model.training.checkpoint import write_checkpoint
 from tasks.evaluate import evaluate
 from tasks.report import ReportInputs, write_report
@@ -114,9 +114,9 @@ def test_texts_of_files_are_escaped(report: Path) -> None:
 def test_sound_or_why_there_is_none(report: Path) -> None:
     page = Page(report.read_text())
     sounds = [attrs for tag, attrs in page.tags if tag == "audio"]
-    if audio.why_silent():
+    if why_silent():
         assert not sounds
-        assert audio.why_silent() in page.text
+        assert why_silent() in page.text
     else:
         assert len(sounds) == 3
 
