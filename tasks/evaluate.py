@@ -36,7 +36,7 @@ FORMAT = "dexter-evaluation-1"
 SEED = 13
 
 # What each part of a table draws: the figures as published are over pieces, what systems are judged by over works.
-UNITS = {"rows": "piece", "attributes": "piece", "settings": "piece", "performance": "work", "differences": "work"}
+RESAMPLED = {"rows": "piece", "attributes": "piece", "settings": "piece", "performance": "work", "differences": "work"}
 FEW_PIECES = 24  # evaluated in this process unless asked otherwise
 
 PieceKey = tuple[str, str]  # corpus and key
@@ -161,7 +161,7 @@ def _content(
         "systems": systems,
         "code_version": code_version(),
         "seed": seed,
-        "bootstrap": {"unit": UNITS, "level": 0.95, "resamples": RESAMPLES},
+        "bootstrap": {"unit": RESAMPLED, "level": 0.95, "resamples": RESAMPLES},
         "tables": tables(frame, seed=seed, distributions=distributions, systems=systems),
         "refused": [asdict(refused) for result in results for refused in result.refused],
     }

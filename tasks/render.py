@@ -28,7 +28,7 @@ from dexter_model.expression.plan import (
     score_digest,
 )
 from dexter_model.expression.rendering import RENDERER, default_checkpoint, perform
-from dexter_model.expression.renders import FORMAT, HEARD, UNITS, RendersFolder
+from dexter_model.expression.renders import DEVIATIONS, FORMAT, MADE_FROM, RendersFolder
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
@@ -94,7 +94,7 @@ class _Source:
 
     def heard(self, controls: Controls) -> dict[str, str]:
         """Which of the piece's performances it is made from or like: keys, by ``source`` and ``like``."""
-        named = {name: getattr(controls, name) for name in HEARD}
+        named = {name: getattr(controls, name) for name in MADE_FROM}
         return {name: self.performances[int(given)] for name, given in named.items() if given and self.performances}
 
 
@@ -215,7 +215,7 @@ def _render(
         del how["depth"]  # of nothing
     about = {**how, "seed": settings.seed, "controls": settings.controls.told()}
     if settings.controls.steer:
-        about[UNITS] = checkpoint.statistics["perceptual_std"]
+        about[DEVIATIONS] = checkpoint.statistics["perceptual_std"]
     label = {"label": checkpoint.label, "digest": checkpoint.digest}
     entries = [done[index] for index in sorted(done)]
     folder.finish({"checkpoint": label, **about}, entries, quarantined)

@@ -21,7 +21,7 @@ from dexter_model.metrics.distributions import Distributions, histograms, jensen
 from dexter_model.metrics.features import Written, written
 from dexter_model.metrics.measures import SPACE, Measure, Played, compare
 from dexter_model.metrics.renders import Render, played
-from dexter_model.metrics.steering import heard, movements
+from dexter_model.metrics.steering import features_of, movements
 from dexter_model.notes import Score
 from dexter_model.performers import deadpan, kth
 
@@ -82,17 +82,17 @@ def contests(piece: Piece, performed: Sequence[tuple[Render, Played]]) -> Iterat
     """Every comparison that a piece takes part in, renders first."""
     humans, keys = humans_of(piece)
 
-    def all_but(heard: Iterable[str]) -> tuple[Played, list[str]]:
-        rows = [row for row, key in enumerate(keys) if key not in heard]
+    def all_but(known: Iterable[str]) -> tuple[Played, list[str]]:
+        rows = [row for row, key in enumerate(keys) if key not in known]
         return humans[np.array(rows)], [keys[row] for row in rows]
 
     for render, prediction in performed:
-        yield Contest(render.system, render.name, render.sample, prediction, *all_but(render.heard))
+        yield Contest(render.system, render.name, render.sample, prediction, *all_but(render.known_performances))
     for system, samples in _of_systems(performed).items():
         if len(samples) > 1:
-            name, heard = f"{system} mean of {len(samples)}", samples[0][0].heard  # a system's samples share it
+            name, first = f"{system} mean of {len(samples)}", samples[0][0]  # a system's samples know the same
             mean = mean_of([prediction for _, prediction in samples])
-            yield Contest(name, f"mean of {len(samples)} samples", 0, mean, *all_but(heard))
+            yield Contest(name, f"mean of {len(samples)} samples", 0, mean, *all_but(first.known_performances))
     if all(np.isnan(prediction.keydown).all() for _, prediction in performed):
         humans = Played(humans.codec, humans.counts, np.full(humans.counts.shape, np.nan))
     for system in (DEADPAN,) if is_synthetic(piece) else (DEADPAN, RULES):
@@ -138,7 +138,7 @@ def evaluate_piece(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, se
     performed, refused = [], []
     for render in renders:
         try:
-            if set(humans_of(piece)[1]) <= render.heard:
+            if set(humans_of(piece)[1]) <= render.known_performances:
                 raise _nothing_else(render)
             performed.append((render, played(render, piece, sandbox)))
         except InputError as error:
@@ -160,11 +160,11 @@ def _of_steering(piece: Piece, steered: Sequence[tuple[Render, Played]]) -> Iter
     if not steered:
         return
     notes, (humans, keys) = Score(piece.note_id, piece.score), humans_of(piece)
-    people = heard(humans, notes)
+    people = features_of(humans, notes)
     for render, prediction in steered:
-        others = people[[row for row, key in enumerate(keys) if key not in render.heard]]
+        others = people[[row for row, key in enumerate(keys) if key not in render.known_performances]]
         contest = Contest(render.system, render.name, render.sample, prediction, humans, keys)
-        yield from _rows(piece, contest, movements(heard(prediction, notes), others, render.steered))
+        yield from _rows(piece, contest, movements(features_of(prediction, notes), others, render.steered))
 
 
 def _nothing_else(render: Render) -> InputError:

@@ -20,7 +20,7 @@ from numpy.lib import recfunctions
 
 from dexter_model.digests import file_digest, json_digest, sha256_bytes
 from dexter_model.errors import InputError
-from dexter_model.expression.renders import FORMAT, HEARD, JOURNAL, LISTING, UNITS
+from dexter_model.expression.renders import DEVIATIONS, FORMAT, JOURNAL, LISTING, MADE_FROM
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import PERCEPTUAL_FEATURES, Alignment, Performance, Score
 
@@ -55,7 +55,7 @@ class Render:
     steered: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def heard(self) -> set[str]:
+    def known_performances(self) -> set[str]:
         """Keys of the performances that it knows of."""
         return {key for key in (self.source, self.like) if key}
 
@@ -98,7 +98,7 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r} is not {FORMAT!r}")
         about = _about(content)
-        units = dict(zip(PERCEPTUAL_FEATURES, map(float, content.get(UNITS) or ()), strict=False))
+        units = dict(zip(PERCEPTUAL_FEATURES, map(float, content.get(DEVIATIONS) or ()), strict=False))
         steered = {
             name: unit for name, unit in units.items() if name in about["controls"].get("steer", ()) and unit > 0
         }
@@ -147,9 +147,9 @@ def _render(system: str, folder: Path, row: dict[str, Any], steered: dict[str, f
     present = codec if codec and codec.is_file() else None
     midi = _inside(folder, row["midi"])
     corpus, piece = row.get("corpus") or "", row.get("piece") or ""
-    heard = {name: str(row[name]) for name in HEARD if row.get(name)}
+    made_from = {name: str(row[name]) for name in MADE_FROM if row.get(name)}
     sample = int(row.get("sample") or 0)
-    return Render(system, str(row["name"]), str(corpus), str(piece), sample, midi, present, **heard, steered=steered)
+    return Render(system, str(row["name"]), str(corpus), str(piece), sample, midi, present, **made_from, steered=steered)
 
 
 def _inside(folder: Path, relative: str) -> Path:

@@ -22,7 +22,7 @@ from dexter_model.perceptual.estimate import estimate
 HEARD = "heard"  # the measure's name
 
 
-def heard(played: Played, score: Score) -> np.ndarray:
+def features_of(played: Played, score: Score) -> np.ndarray:
     """(P, N, 7) perceptual features at the notes that count, less those of the deadpan score; NaN elsewhere."""
     found = np.full((*played.counts.shape, len(PERCEPTUAL_FEATURES)), np.nan)
     for one, codec in enumerate(played.codec):
@@ -39,7 +39,7 @@ def movements(render: np.ndarray, humans: np.ndarray, steered: Mapping[str, floa
     """How far a render's mean of each steered feature lies from the humans', in the model's unit of the feature.
 
     Args:
-        render: (1, N, 7) as ``heard``.
+        render: (1, N, 7) as ``features_of``.
         humans: (P, N, 7) likewise.
         steered: by feature its standard deviation over the training performances.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from dexter_model.dataset.perceptual import told_sources
-from dexter_model.expression.renders import HEARD
+from dexter_model.expression.renders import MADE_FROM
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.report.figures import correlations, loss_curve
 from dexter_model.report.html import count, difference_table, main_table, metric_tables, number, short, value_table
@@ -139,7 +139,7 @@ def evaluation_section(evaluation: Mapping[str, Any]) -> Row:
         "mean tempo of the piece's performances; the human column is the ceiling, each human against the others. Notes "
         "that a side did not play or name do not count."
     )
-    if any(set(HEARD) & set(system.get("controls") or ()) for system in evaluation["systems"]):
+    if any(set(MADE_FROM) & set(system.get("controls") or ()) for system in evaluation["systems"]):
         summary += " A render that was made from a performance, or like one, is not compared with that performance."
     return {
         "summary": summary,
