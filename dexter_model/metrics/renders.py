@@ -148,8 +148,8 @@ def _render(system: str, folder: Path, row: dict[str, Any], steered: dict[str, f
     midi = _inside(folder, row["midi"])
     corpus, piece = row.get("corpus") or "", row.get("piece") or ""
     made_from = {name: str(row[name]) for name in MADE_FROM if row.get(name)}
-    sample = int(row.get("sample") or 0)
-    return Render(system, str(row["name"]), str(corpus), str(piece), sample, midi, present, **made_from, steered=steered)
+    name, sample = str(row["name"]), int(row.get("sample") or 0)
+    return Render(system, name, str(corpus), str(piece), sample, midi, present, **made_from, steered=steered)
 
 
 def _inside(folder: Path, relative: str) -> Path:
