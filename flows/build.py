@@ -61,7 +61,8 @@ def told(result: BuildResult) -> list[str]:
     codes = ", ".join(f"{count} {code}" for code, count in result.codes.items())
     return [
         f"{len(result.runs)} pieces encoded, {result.resumed} of them by an interrupted build before; "
-        f"{result.unchanged} unchanged, {len(result.removed)} removed",
+        f"{result.unchanged} unchanged, {len(result.removed)} removed"
+        + (f"; {len(result.resplit)} in another split, as the rule of splits changed" if result.resplit else ""),
         *pieces,
         f"{result.built} performances built + {result.quarantined} quarantined = {result.discovered} discovered"
         + (f" ({codes})" if codes else ""),

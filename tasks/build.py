@@ -47,6 +47,7 @@ class BuildResult:
         resumed: how many of those an interrupted build had finished already.
         unchanged: pieces that stayed as they were.
         removed: corpus and key of pieces of the version before that are in no corpus any more.
+        resplit: corpus and key of pieces that the version before had in another split than the rule of today.
         codes: performances in quarantine by reason code.
         perceptual: performances in the version by the source of their perceptual features.
         seconds: wall time.
@@ -62,6 +63,7 @@ class BuildResult:
     resumed: int
     unchanged: int
     removed: list[tuple[str, str]]
+    resplit: list[tuple[str, str]]
     seconds: float
     codes: dict[str, int] = field(default_factory=dict)
     perceptual: dict[str, int] = field(default_factory=dict)
@@ -78,7 +80,7 @@ def build_dataset(
     verify: bool = False,
     dry_run: bool = False,
 ) -> BuildResult:
-    """Make the data set at ``url`` hold exactly these pieces, encoding only what changed.
+    """Make the data set at ``url`` hold exactly these pieces, encoding what changed alone, split by today's rule.
 
     Args:
         sources: every piece the version is to hold; pieces of the version before that are not among them are left out.
@@ -210,6 +212,7 @@ def _result(
         resumed=resumed,
         unchanged=len(plan.unchanged),
         removed=list(plan.removed),
+        resplit=list(plan.resplit),
         seconds=round(time.monotonic() - started, 3),
         codes=dict(sorted(Counter(version.quarantine["code"]).items())) if version else {},
         perceptual=dict(Counter(version.performances["perceptual"]).most_common()) if version else {},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.dataset.perceptual import DEFAULT, encoder, features_csv
 from dexter_model.dataset.piece import digest_or_empty
+from dexter_model.dataset.splits import split_of_works
 from dexter_model.digests import json_digest
 
 if TYPE_CHECKING:
@@ -56,16 +57,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """Pieces to encode, pieces (corpus, key) that stay as they are, and pieces that are gone."""
+    """Pieces to encode, and pieces (corpus, key) that stay as they are, that are gone, and that today's rule of splits
+    has on another side than the version: these need nothing but to be published.
+    """
 
     runs: tuple[Run, ...]
     unchanged: tuple[tuple[str, str], ...]
     removed: tuple[tuple[str, str], ...]
+    resplit: tuple[tuple[str, str], ...] = ()
 
     @property
     def changes_nothing(self) -> bool:
         """Whether the version already is what the sources say."""
-        return not self.runs and not self.removed
+        return not self.runs and not self.removed and not self.resplit
 
 
 def plan_build(
@@ -104,7 +108,15 @@ def plan_build(
             runs.append(Run(source, now, retry, attempt=version.id))
         else:
             unchanged.append(place)
-    return Plan(tuple(runs), tuple(unchanged), tuple(sorted(before.keys() - found.keys())))
+    resplit = () if version is None else pieces_to_resplit(version)
+    return Plan(tuple(runs), tuple(unchanged), tuple(sorted(before.keys() - found.keys())), resplit)
+
+
+def pieces_to_resplit(version: DatasetVersion) -> tuple[tuple[str, str], ...]:
+    """Corpus and key of the version's pieces that ``splits.split_of_works`` has in another split than the version."""
+    splits = split_of_works(version.catalogue["work"])
+    rows = version.catalogue.select("corpus", "key", "work", "split").iter_rows()
+    return tuple((corpus, key) for corpus, key, work, split in rows if splits[work] != split)
 
 
 def fingerprint(source: PieceSource, perceptual: str = DEFAULT, *, verify: bool = False) -> Fingerprint:

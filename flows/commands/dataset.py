@@ -76,8 +76,11 @@ def build(
         flow.build(parameters)
         return
     say("dry run: the data set is not changed")
-    for corpus_name, piece, reason in flow.dry_run(parameters).runs:
+    planned = flow.dry_run(parameters)
+    for corpus_name, piece, reason in planned.runs:
         print(f"{corpus_name}\t{piece}\t{reason}")
+    if planned.resplit:
+        say(f"{len(planned.resplit)} pieces would be in another split, as the rule of splits changed")
 
 
 @app.command()

@@ -14,6 +14,7 @@ import pytest
 from dexter_model.corpora.layouts import folder
 from dexter_model.dataset.store import DatasetVersion, list_versions, open_version
 from dexter_model.errors import InputError
+from flows.build import told as told_to_a_person
 from tasks.build import BuildResult, build_dataset
 
 NOTE = """<note id="n{n}"><pitch><step>{step}</step><octave>{octave}</octave></pitch><duration>1</duration>
@@ -181,6 +182,25 @@ def test_pieces_that_are_gone_leave_the_version(corpus: Path, tmp_path: Path) ->
     result = build(corpus, tmp_path / "store")
     assert (result.runs, result.removed, result.pieces) == ([], [("FOLDER", "piece_d.musicxml")], 4)
     assert list_versions(str(tmp_path / "store")) == ["v1", "v2"]
+
+
+def test_another_rule_of_splits_makes_a_version_and_says_so(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, url = build(corpus, tmp_path / "store"), str(tmp_path / "store")
+    assert first.resplit == []
+    before = {(row["corpus"], row["key"]): row for row in open_version(url).catalogue.iter_rows(named=True)}
+    work = next(row["work"] for row in before.values() if row["split"] == "train")
+    monkeypatch.setattr("dexter_model.dataset.splits.TEST_WORKS", frozenset({work}))
+    dry = build(corpus, tmp_path / "store", dry_run=True)
+    second = build(corpus, tmp_path / "store")
+    after = {(row["corpus"], row["key"]): row for row in open_version(url).catalogue.iter_rows(named=True)}
+    moved = [place for place in before if before[place]["split"] != after[place]["split"]]
+    assert dry.resplit == second.resplit == moved != []
+    assert (second.runs, second.unchanged, second.version) == ([], 5, "v2")
+    assert all(after[place]["digest"] == before[place]["digest"] for place in before)
+    assert f"{len(moved)} in another split" in told_to_a_person(second)[0]
+    assert build(corpus, tmp_path / "store").version == "v2"
 
 
 def test_nothing_to_build_is_no_version(corpus: Path, tmp_path: Path) -> None:
