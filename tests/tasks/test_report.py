@@ -62,7 +62,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "history": [[step, 1 / step, 1.5 / step if step % 100 == 0 else None] for step in range(10, 301, 10)],
     }
     write_checkpoint(folder / "checkpoint", {"w": np.zeros(1, np.float32)}, meta)
-    stages: list[dict[str, Any]] = [{"name": "build", "seconds": 3.2, "result": {"built": 7, "version": "v1"}}, {"name": HOSTILE}]
+    stages: list[dict[str, Any]] = [
+        {"name": "build", "seconds": 3.2, "result": {"built": 7, "version": "v1"}},
+        {"name": HOSTILE},
+    ]
     inputs = ReportInputs(
         store_url=str(folder / "store"),
         checkpoint=folder / "checkpoint",
