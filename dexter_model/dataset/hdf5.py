@@ -128,7 +128,10 @@ def remapped(path: str, prefixes: Mapping[str, str]) -> str:
 
 
 def _written_path(path: str, folder: Path, prefixes: Mapping[str, str]) -> str:
-    """A score's path as the file tells it: remapped, else relative, so that it names no folder of this machine."""
+    """A score's path as the file tells it: remapped, else relative, so that corpus and export can be moved together.
+
+    Where these share no more than the root, it names every folder on the way down to the score: remapping hides them.
+    """
     elsewhere = remapped(path, prefixes)
     if not path or elsewhere != path:
         return elsewhere

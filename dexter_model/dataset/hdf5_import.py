@@ -22,7 +22,7 @@ from dexter_model.codec.performance_codec import MAX_TEMPO, decode
 from dexter_model.corpora.works import work_of
 from dexter_model.dataset.build import SHARD_CELLS, Build, Tables, building, gathered, shard_name, write_shard
 from dexter_model.dataset.hdf5 import KNOWN_REASONS, NOTE_ARRAYS, S_CODEC, remapped
-from dexter_model.dataset.hdf5_reading import Listed, Stored, is_file, list_groups, read_group, read_ids
+from dexter_model.dataset.hdf5_reading import DAMAGED, Listed, Stored, is_file, list_groups, read_group, read_ids
 from dexter_model.dataset.packing import FRAME_ARRAYS, PERFORMANCES, Row
 from dexter_model.dataset.piece import Piece, Quarantined, digest_or_empty
 from dexter_model.dataset.repository import absolute_url
@@ -198,7 +198,7 @@ def _piece(reader: _Reader, corpus: str, key: str, read: Sequence[tuple[Listed, 
         piece = _stacked(reader, corpus, key, read)
     except OSError:  # this machine has no child process to offer
         raise
-    except Exception as error:
+    except (InputError, *DAMAGED) as error:
         unforeseen = f"{type(error).__name__}: {error}".partition("\n")[0]
         reader.refuse([group for group, _ in read], error.reason if isinstance(error, InputError) else unforeseen)
         return None

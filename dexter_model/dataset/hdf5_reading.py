@@ -28,6 +28,8 @@ from dexter_model.notes import CODEC_COLUMNS, PERCEPTUAL_FEATURES, SCORE_NOTE
 MAX_BYTES = 256 << 20  # of a dataset, unpacked: a performance with a hundred mixups of 12,000 notes has 24 MB
 MAX_GROUPS = 1_000_000
 _NAME = re.compile(r"(\w[\w.-]*)_(\d+)")
+# What h5py and numpy raise over damaged files, and we do: not the errors of a slip in the program, as NameError is.
+DAMAGED = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError, SystemError)
 _REMEDY = "Give a codec_N=....hdf5 of DExter's layout"
 
 
@@ -171,7 +173,7 @@ def _opened(path: str) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except Exception as error:  # damaged files raise all sorts of errors
+    except DAMAGED as error:
         raise _unreadable(path, " ".join(str(error).split())) from error
 
 
@@ -191,7 +193,7 @@ def _listed(file: h5py.File, name: str, corpus: str, index: int) -> tuple[int, L
         rows = _score_rows(group)
         notes = rows.reshape(-1, len(S_CODEC))[: _first_variant(rows) * rows.shape[1]]
         return rows.shape[1], Listed(name, corpus, index, piece, array_digest(notes[notes[:, 2] > 0]), about=about)
-    except Exception as error:  # as in _opened
+    except DAMAGED as error:
         return 0, Listed(name, corpus, index, piece, failure=" ".join(str(error).split()), damaged=True)
 
 
@@ -267,7 +269,7 @@ def _about(group: h5py.Group) -> dict[str, Any]:
     try:
         about = json.loads(text, parse_int=_integer) if isinstance(text, str) else {}
         json.dumps(about, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         raise ValueError(f"what its attribute {OWN} says is no JSON, or holds what no table can") from None
     return about if isinstance(about, dict) else {}
 

@@ -16,6 +16,7 @@ from dexter_model.codec.performance_codec import decode
 from dexter_model.dataset.hdf5 import Exported, export_hdf5, remapped
 from dexter_model.dataset.hdf5_import import Imported, import_hdf5
 from dexter_model.dataset.hdf5_pairs import export_pairs, import_pairs
+from dexter_model.dataset.hdf5_reading import list_groups, read_group
 from dexter_model.dataset.pairs import pair_tables
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.store import DatasetVersion, open_version
@@ -163,7 +164,9 @@ def test_paths_are_remapped_where_a_folder_ends() -> None:
     assert remapped("C:/x/a", prefixes) == "y/a"
 
 
-def test_score_paths_name_no_folder_of_this_machine(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_score_paths_lead_from_the_export_to_the_corpus_unless_they_are_remapped(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
     theirs, _, _ = write_original(tmp_path / "theirs")
     (tmp_path / "elsewhere").symlink_to(tmp_path / "theirs", target_is_directory=True)
     remap = {"/gone": str(tmp_path / "theirs")}
@@ -382,6 +385,7 @@ def put(group: h5py.Group, name: str, values: object) -> None:
 NO_FEATURES = np.zeros((3, 7), np.float32)
 OWN_DAMAGES: dict[str, Callable[[h5py.Group], None]] = {
     "huge count": lambda group: tell(group, "performance", unknown_ids=10**30),
+    "count beyond 64 bits": lambda group: tell(group, "performance", unknown_ids=2**63),
     "number of 5,000 digits": lambda group: group["dexter"].attrs.__setitem__("dexter", '{"a": 1' + "0" * 5000 + "}"),
     "no number": lambda group: tell(group, "performance", mean_tempo=float("nan")),
     "surrogate in a name": lambda group: tell(group, "performance", performer="\udcff"),
@@ -465,6 +469,21 @@ def test_what_nobody_foresaw_costs_one_piece(
     lost = done.quarantine.filter(pl.col("code") == "hdf5_damaged")
     assert lost.height == 1
     assert "ZeroDivisionError: unforeseen" in lost["reason"][0]
+
+
+def test_a_slip_of_the_program_is_no_damage_of_a_file(
+    exported: Exported, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slip(*_: object) -> None:
+        raise NameError("no such name")
+
+    monkeypatch.setattr("dexter_model.dataset.hdf5_import._stacked", slip)
+    with pytest.raises(NameError):
+        import_hdf5(exported.path, str(tmp_path / "store"), sandbox)
+    monkeypatch.setattr("dexter_model.dataset.hdf5_reading._score_rows", slip)
+    for read in (lambda path: list_groups(path), lambda path: read_group(path, "MADE_UP_0")):
+        with pytest.raises(NameError):
+            read(str(exported.path))
 
 
 def test_files_that_are_none_get_one_clear_error(tmp_path: Path, sandbox: Sandbox) -> None:
