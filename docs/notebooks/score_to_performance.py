@@ -20,7 +20,6 @@ from dexter_model.corpora import discover
 from dexter_model.corpora.layouts import packaged
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.dataset.store import open_version
-from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.rendering import default_checkpoint
 from dexter_model.notes import DYNAMICS, PERCEPTUAL_FEATURES
 from dexter_model.performers import deadpan, kth
@@ -35,10 +34,9 @@ plt.rcParams.update({"figure.dpi": 72, "axes.spines.top": False, "axes.spines.ri
 pl.Config.set_tbl_hide_dataframe_shape(True).set_tbl_hide_column_data_types(True).set_float_precision(2)
 
 CHECKPOINT = default_checkpoint()
-STEPS = 20
 FOLDER = Path(tempfile.mkdtemp())
 model = load_checkpoint(CHECKPOINT)
-print(f"model: {model.label}, trained for {model.meta['step']:,} steps; {STEPS} sampling steps")
+print(f"model: {model.label}, trained for {model.meta['step']:,} steps")
 
 # %% [markdown]
 # ## 1. The score
@@ -80,7 +78,7 @@ fig.tight_layout()
 # %%
 def render(name, samples=1, path=PATH, depth=0.75, **asked):
     """Renders of a score: their codec files."""
-    how = {"samples": samples, "steps": STEPS, "depth": depth, "controls": Controls(**asked)}
+    how = {"samples": samples, "depth": depth, "controls": Controls(**asked)}
     settings = RenderSettings(checkpoint=CHECKPOINT, workers=0, **how)
     made = render_scores([path], FOLDER / name, settings)
     return [made.folder / row["codec"] for row in made.renders]
@@ -120,13 +118,11 @@ draw(shown, notes["onset_beat"], "Four samples, the KTH rules, and the score as 
 #
 # `dexter render score.mxl --steer articulation=more`. A model with perceptual rows is told how the performance is to
 # sound: seven features, less, normal or more, or in standard deviations of the performances it was trained on. What
-# came out is heard by the estimator `symbolic-v1`, less what it hears in the deadpan score. (A model without such rows
-# is only shown as it is.)
+# came out is heard by the estimator `symbolic-v1`, less what it hears in the deadpan score.
 
 # %%
-steerable = ExpressionConfig.from_dict(model.config).denoiser.perceptual != "none"
 STEERED = ("articulation", "rhythm_complexity", "rhythm_stability")
-LEVELS = ("less", "normal", "more") if steerable else ("normal",)
+LEVELS = ("less", "normal", "more")
 
 
 def heard(codecs, feature):
@@ -139,8 +135,7 @@ rows = []
 for feature in STEERED:
     row = {"feature": feature}
     for level in LEVELS:
-        steer = {feature: level} if steerable else {}
-        row[level] = heard(render(f"{feature}_{level}", samples=3, steer=steer), feature)
+        row[level] = heard(render(f"{feature}_{level}", samples=3, steer={feature: level}), feature)
     rows.append(row)
 pl.DataFrame(rows)
 
@@ -150,7 +145,7 @@ pl.DataFrame(rows)
 # %%
 curve_file = FOLDER / "curve.csv"
 curve_file.write_text("fraction,articulation\n0,-2\n1,2\n")
-(curved,) = render("curve", **({"steer_curve": str(curve_file)} if steerable else {}))
+(curved,) = render("curve", steer_curve=str(curve_file))
 (normal,) = render("normal")
 fig, axes = plt.subplots(figsize=(11, 2.4))
 beats = np.unique(notes["onset_beat"])
@@ -206,7 +201,7 @@ store, evaluated = str(FOLDER / "store"), FOLDER / "evaluated"
 build_dataset(discover("FOLDER", CorpusRoots(data_root=PIANIST.parent)), store, workers=0)
 renders = FOLDER / "model"
 (split,) = open_version(store).catalogue["split"]
-render_split(store, split, renders, RenderSettings(checkpoint=CHECKPOINT, samples=8, steps=STEPS, workers=0))
+render_split(store, split, renders, RenderSettings(checkpoint=CHECKPOINT, samples=8, workers=0))
 evaluate(store, [renders], evaluated, workers=0)
 measures = pl.read_parquet(evaluated / "measures.parquet")
 shown = ("velocity", "log_beat_period", "timing", "articulation", "pedal")
