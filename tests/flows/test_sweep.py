@@ -232,8 +232,9 @@ def test_any_parameter_of_rendering_can_be_swept() -> None:
 @pytest.mark.cluster
 def test_a_sweep_is_a_run_of_a_prefect_server(lab: Path, tmp_path: Path) -> None:
     with serving(tmp_path) as url:
-        words = ["sweep", str(lab / "sweep.yaml"), "--out", str(tmp_path / "out"), "-s", "grid.depth=[0.5]"]
-        environment = {**os.environ, "PREFECT_API_URL": url}
+        one = ["-s", "grid.depth=[0.5]", "-s", f"grid.checkpoint=[{lab}/y/model]"]
+        words = ["sweep", str(lab / "sweep.yaml"), "--out", str(tmp_path / "out"), *one]
+        environment = {**os.environ, "PREFECT_API_URL": url, "PATH": ""}  # without sound, as above
         command = [sys.executable, "-m", "flows.cli", *words]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
