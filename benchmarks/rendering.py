@@ -62,7 +62,7 @@ def read(paths: list[str], seconds: Seconds) -> list[Score]:
     with timed(seconds, "starting the reader"):
         reader.run(paths[-1])
     with timed(seconds, "parsing"):
-        outcomes = [reader.run(path) for path in paths[:-1]]
+        outcomes = [reader.run(path) for path in paths]
     reader.close()
     return [outcome for outcome in outcomes if isinstance(outcome, Score)]
 
