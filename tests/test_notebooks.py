@@ -43,14 +43,12 @@ def test_the_page_is_that_of_the_script_and_was_executed(script: Path) -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("perceptual", ["none", "delta"])
 @pytest.mark.parametrize("script", execute.NOTEBOOKS, ids=lambda script: script.stem)
-def test_cells_run_with_any_checkpoint(script: Path, perceptual: str, tmp_path: Path) -> None:
-    checkpoint = write_random_checkpoint(tmp_path / "random", perceptual=perceptual)
+def test_cells_run_with_any_checkpoint_that_steers(script: Path, tmp_path: Path) -> None:
+    checkpoint = write_random_checkpoint(tmp_path / "random", perceptual="delta")
     code = "\n".join(text for kind, text in execute.cells(script.read_text()) if kind == "code")
-    for shipped, quick in (("default_checkpoint()", f"Path({str(checkpoint)!r})"), ("STEPS = 20", "STEPS = 2")):
-        assert shipped in code
-        code = code.replace(shipped, quick)
+    assert "default_checkpoint()" in code
+    code = code.replace("default_checkpoint()", f"Path({str(checkpoint)!r})")
     environment = os.environ | {"MPLBACKEND": "agg", "TMPDIR": str(tmp_path)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
