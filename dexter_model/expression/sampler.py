@@ -34,6 +34,7 @@ from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Render, Sampling, last_time, refuse_unfit, window_overlap
 from dexter_model.expression.sampling import clean_windows, load_denoiser
 from dexter_model.perceptual.features import unknown_values
+from dexter_model.threads import one_thread
 from dexter_model.training.checkpoint import Checkpoint
 
 SLICE_ON_CPU, SLICE_ON_GPU = 2, 32  # windows the network sees at a time; more are not faster on a CPU
@@ -151,16 +152,6 @@ class PieceSampler:
 
             return torch.cat(list(pool.map(clean, slices, conditions)))[:windows]
 
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool, _one_thread():
+        # Joining takes microseconds, and waking up a second core for it, where others use that too, milliseconds.
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool, one_thread():
             yield evaluate
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Joining takes microseconds, and waking up a second core for it, where others use that too, milliseconds."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

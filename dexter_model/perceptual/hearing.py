@@ -7,10 +7,8 @@ bits would tell how many.
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from dexter_model.perceptual.cnn import load_network
 from dexter_model.perceptual.features import PerceptualFeatures, nothing_known, unknown_values
 from dexter_model.perceptual.frontend import FRAMES_A_SECOND, read_wav, spectrogram
 from dexter_model.synthesis import instrument, synthesise, why_silent
+from dexter_model.threads import one_thread
 
 WINDOW_FRAMES, HOP_FRAMES = 469, 156  # 14.98 and 4.98 s
 BATCH = 8  # windows
@@ -59,7 +58,7 @@ def hear_sound(samples: np.ndarray, checkpoint: str | Path, played_by: str = "")
     bands, lead = spectrogram(samples)
     if not bands.shape[1]:
         return nothing_known()
-    with torch.inference_mode(), _one_thread():
+    with torch.inference_mode(), one_thread():
         values = torch.cat([network(batch) for batch in windows_of(bands).split(BATCH)]).numpy()
     known = np.isfinite(values).all(axis=1)
     return PerceptualFeatures(
@@ -70,16 +69,6 @@ def hear_sound(samples: np.ndarray, checkpoint: str | Path, played_by: str = "")
         f"cnn:{digest[:12]}{played_by}",
         WINDOW_FRAMES / FRAMES_A_SECOND,
     )
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def windows_of(bands: np.ndarray) -> Tensor:
