@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_servers import S3Server, moto
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +29,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def corpora_root() -> Path:
     """The folder that holds ``vienna4x22`` and ``asap-dataset``."""
     return Path(os.environ["DEXTER_DATASETS_ROOT"])
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[S3Server]:
+    """An S3 protocol server that needs no root."""
+    with moto() as server:
+        yield server
+
+
+@pytest.fixture
+def moto_bucket(moto_server: S3Server) -> Iterator[str]:
+    """``s3://`` URL of an empty bucket; this process and those it starts reach it by ``AWS_*``."""
+    with moto_server.used():
+        yield moto_server.new_bucket()
