@@ -209,3 +209,34 @@ class JobParameters(_Parameters):
             "evaluate": {"store": store, "renders": [renders], "out": f"{out}/evaluation"},
         }
         return {**values, "out": out, **{stage: paths[stage] | given[stage] for stage in given}}
+
+
+class NightlyParameters(_Parameters):
+    """One night: the data set brought up to date, its split rendered and judged beside the accepted night."""
+
+    out: Folder = Field(f"{OUT}/nightly", description="folder of the nights, each in a folder of its own")
+    build: BuildParameters = Field(BuildParameters(), description="the data set; what did not change costs nothing")
+    render: RenderParameters = Field(
+        RenderParameters.model_validate({"store": f"{OUT}/dataset"}),
+        description="the model and how it renders; the data set and the folder follow from the others",
+    )
+    external: dict[str, str] = Field({}, description="folders CORPUS/PIECE.mid of other renderers, by name")
+    baseline: str | None = Field(None, description="folder of a run to compare with; default the accepted night")
+    tolerance: Tolerance = Field(Tolerance(), description="how much worse than the baseline is tolerated")
+    workers: Workers = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renders_what_it_builds(cls, values: Any) -> Any:
+        given = [values.get(stage) or {} for stage in ("build", "render")] if isinstance(values, dict) else [None]
+        if not all(isinstance(stage, dict) for stage in given):
+            return values  # pydantic tells what is wrong with them
+        build, render = given
+        store = build.get("store", f"{OUT}/dataset")
+        return {**values, "build": {**build, "store": store}, "render": {**render, "store": store}}
+
+    @model_validator(mode="after")
+    def _of_the_whole_data_set(self) -> Self:
+        if self.render.scores or self.render.version:
+            raise ValueError("render: a night renders the newest version of its data set; leave out scores and version")
+        return self
