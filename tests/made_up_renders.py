@@ -65,12 +65,14 @@ def made_up_piece(key: str, performers: int = 3, synthetic: Sequence[bool] | boo
     return Piece("MADE_UP", key, key, "Nobody", title, "0" * 64, ids, score, codec, matched, named, codec[..., 3], rows)
 
 
-def publish(url: str, pieces: Sequence[Piece], quarantined: Sequence[Quarantined] = ()) -> None:
-    """Write a version of a data set."""
-    sources = [{"corpus": p.corpus, "key": p.key, "result": p.key, "fingerprint": p.digest()} for p in pieces]
+def publish(url: str, pieces: Sequence[Piece], quarantined: Sequence[Quarantined] = (), shard: str = "made-up") -> None:
+    """Write a version of a data set, with one shard, of another name than those of the versions before."""
+    sources = [
+        {"corpus": p.corpus, "key": p.key, "result": p.key, "fingerprint": json.dumps(p.digest())} for p in pieces
+    ]
     with building(url) as build:
-        build.commit(write_shard(url, "made-up", pieces, quarantined, sources), "made-up")
-        build.publish(build.manifest("made-up"))
+        build.commit(write_shard(url, shard, pieces, quarantined, sources), shard)
+        build.publish(build.manifest(shard))
 
 
 def refused(key: str, reason: str) -> Quarantined:

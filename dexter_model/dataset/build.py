@@ -39,6 +39,7 @@ Tables = dict[str, list[Row]]
 Place = tuple[str, str]  # corpus and key of a piece
 ALIVE = 0.5  # a shard less of which is in use is written anew
 SHARD_CELLS = 400_000  # in a shard written anew: some 10 MB
+_VERSION = "version "  # begins the message of the commit of a version
 
 
 class Build:
@@ -124,8 +125,8 @@ class Build:
             _write_table(root, name, frame)
         version = f"v{1 + max((int(tag[1:]) for tag in self.repository.list_tags()), default=0)}"
         attributes: dict[str, Any] = {"format": FORMAT, "version": version, "digest": digest, "encoder": made_by}
-        root.attrs.update(attributes)
-        snapshot = self._commit(session, f"version {version}")
+        root.attrs.update(attributes | {"follows": now.id if now else None})
+        snapshot = self._commit(session, f"{_VERSION}{version}")
         try:
             self.repository.reset_branch(MAIN, snapshot, from_snapshot_id=self._main)
         except icechunk.IcechunkError as error:
@@ -134,6 +135,17 @@ class Build:
         published = current_version(self.repository, self.url)
         assert published is not None
         return published
+
+    def roll_back(self, version: str) -> None:
+        """Make a version that was published before the current one; readers see it from one moment to the next.
+
+        Raises:
+            InputError: another build published meanwhile (``store_busy``).
+        """
+        try:
+            self.repository.reset_branch(MAIN, self.repository.lookup_tag(version), from_snapshot_id=self._main)
+        except icechunk.IcechunkError as error:
+            raise _busy(self.url) from error
 
     def _session(self) -> icechunk.Session:
         """A session on top of this build's last commit, if that still is the last one."""
@@ -156,11 +168,25 @@ class Build:
             self.repository.create_tag(self.current.id, self._main)
 
     def _resume_or_start(self) -> None:
-        """Go on with the build branch if it grew from the current version, else begin it there."""
+        """Go on with the build branch if it grew from the current version, else begin it there.
+
+        A version is committed without the shards it left behind. Where one was committed on top of the current version
+        (and rolled back, or killed before it was published), the branch goes back to before that commit: every shard
+        the current version needs is there, and what was encoded since is found again.
+        """
         if BUILD not in self.repository.list_branches():
             self.repository.create_branch(BUILD, self._main)
-        elif all(snapshot.id != self._main for snapshot in self.repository.ancestry(branch=BUILD)):
-            self.repository.reset_branch(BUILD, self._main)
+            return
+        tip = onto = self.repository.lookup_branch(BUILD)
+        for snapshot in self.repository.ancestry(branch=BUILD):
+            if snapshot.id == self._main:
+                break
+            if snapshot.message.startswith(_VERSION) and snapshot.parent_id:
+                onto = snapshot.parent_id
+        else:
+            onto = self._main
+        if onto != tip:
+            self.repository.reset_branch(BUILD, onto)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ class DatasetVersion:
         digest: digest of the content (every array and attribute of every piece, splits, what is quarantined), whatever
             the history of the build.
         encoder: name, version and parameters of what encoded it.
+        follows: id of the version that was current when it was built; None if it was the first, or does not tell.
     """
 
     def __init__(self, url: str, group: zarr.Group) -> None:
@@ -38,6 +39,8 @@ class DatasetVersion:
         self.id = str(group.attrs["version"])
         self.digest = str(group.attrs["digest"])
         self.encoder: Mapping[str, Any] = dict(group.attrs["encoder"])  # type: ignore[arg-type]
+        follows = group.attrs.get("follows")
+        self.follows = str(follows) if follows else None
         self._group = group
         self._kept: OrderedDict[str, dict[str, np.ndarray]] = OrderedDict()
 

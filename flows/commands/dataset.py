@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dexter_model.errors import InputError
-from flows.commands import hdf5, options
+from flows.commands import hdf5, history, options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 app.command("export-hdf5")(hdf5.export_hdf5)
 app.command("import-hdf5")(hdf5.import_hdf5)
+for command in (history.log, history.diff, history.rollback):
+    app.command()(command)
 
 
 @app.command()

@@ -61,3 +61,19 @@ def test_the_originals_files_there_and_back(store: Path, tmp_path: Path) -> None
         dexter("dataset", "import-hdf5", out / names[0], back, "--pairs", out / "theirs.npy")
     with pytest.raises(InputError, match="OLD=NEW"):
         dexter("dataset", "import-hdf5", out / names[0], back, "--path-remap", "/somewhere")
+
+
+def test_versions_are_listed_compared_and_rolled_back(store: Path) -> None:
+    publish(str(store), [made_up_piece(f"piece {i}", seed=i) for i in range(1, 7)], shard="another")
+    assert [line.split()[0] for line in dexter("dataset", "log", store).splitlines()] == ["version", "v2", "v1"]
+    newest, oldest = json.loads(dexter("dataset", "log", store, "--json"))
+    assert (newest["added"], newest["removed"], newest["follows"], oldest["pieces"]) == (1, 1, "v1", 6)
+    assert len(json.loads(dexter("dataset", "log", store, "--json", "-n", 1))) == 1
+    told = dexter("dataset", "diff", store, "v1")
+    assert "1 pieces added\n  MADE_UP piece 6\n" in told
+    assert "v1 -> v1: the same content" in dexter("dataset", "diff", store, "v1", "v1")
+    assert json.loads(dexter("dataset", "diff", store, "v2", "v1", "--json"))["added"] == [["MADE_UP", "piece 0"]]
+    for words, said in ((["--dry-run"], "v1 would be"), ([], "v1 is"), ([], "v1 is the current version already")):
+        assert said in dexter("dataset", "rollback", store, "v1", *words)
+    facts = json.loads(dexter("dataset", "info", store, "--json"))
+    assert (facts["version"], facts["versions"]) == ("v1", ["v1", "v2"])
