@@ -10,16 +10,18 @@ from dexter_model.dataset.perceptual import told_sources
 from dexter_model.errors import InputError
 from flows.parameters import BuildParameters
 from tasks.build import BuildResult, build_dataset
-from tasks.orchestration import flow, publish_markdown
+from tasks.orchestration import HOUR, flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
 
 _REASONS_TOLD = 12
 
 
-@flow(name="build-dataset", flow_run_name="build {parameters.store}")
+@flow(name="build-dataset", flow_run_name="build {parameters.store}", timeout_seconds=48 * HOUR)
 def build(parameters: BuildParameters) -> BuildResult:
     """Make the data set hold the corpora as they are now; what did not change is not computed again."""
-    result = _build(parameters, dry_run=False)
+    tag_run(store=parameters.store)
+    with only_writer(parameters.store):
+        result = _build(parameters, dry_run=False)
     for line in told(result):
         say(line)
     publish_markdown("dataset", as_markdown(parameters, result), "Data set version")

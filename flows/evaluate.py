@@ -10,7 +10,7 @@ from dexter_model.metrics.regression import headline, told
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.evaluate import evaluate as evaluate_renders
-from tasks.orchestration import flow, publish_markdown
+from tasks.orchestration import flow, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
 
@@ -22,6 +22,7 @@ def evaluate(parameters: EvaluateParameters) -> EvaluationResult:
     Raises:
         RegressionError: they are worse than the baseline; everything was written and published before.
     """
+    tag_run(store=parameters.store)
     result = evaluate_renders(
         parameters.store,
         parameters.renders,

@@ -215,7 +215,9 @@ class NightlyParameters(_Parameters):
     """One night: the data set brought up to date, its split rendered and judged beside the accepted night."""
 
     out: Folder = Field(f"{OUT}/nightly", description="folder of the nights, each in a folder of its own")
-    build: BuildParameters = Field(BuildParameters(), description="the data set; what did not change costs nothing")
+    build: BuildParameters = Field(
+        BuildParameters.model_validate({}), description="the data set; what did not change costs nothing"
+    )
     render: RenderParameters = Field(
         RenderParameters.model_validate({"store": f"{OUT}/dataset"}),
         description="the model and how it renders; the data set and the folder follow from the others",
@@ -228,12 +230,11 @@ class NightlyParameters(_Parameters):
     @model_validator(mode="before")
     @classmethod
     def _renders_what_it_builds(cls, values: Any) -> Any:
-        given = [values.get(stage) or {} for stage in ("build", "render")] if isinstance(values, dict) else [None]
-        if not all(isinstance(stage, dict) for stage in given):
+        given = {stage: values.get(stage) or {} for stage in ("build", "render")} if isinstance(values, dict) else {}
+        if not given or not all(isinstance(stage, dict) for stage in given.values()):
             return values  # pydantic tells what is wrong with them
-        build, render = given
-        store = build.get("store", f"{OUT}/dataset")
-        return {**values, "build": {**build, "store": store}, "render": {**render, "store": store}}
+        store = given["build"].get("store", f"{OUT}/dataset")
+        return {**values, **{stage: {**given[stage], "store": store} for stage in given}}
 
     @model_validator(mode="after")
     def _of_the_whole_data_set(self) -> Self:

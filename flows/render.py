@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+from dexter_model import places
 from flows.parameters import RenderParameters
 from tasks.controls import Controls
-from tasks.orchestration import flow, publish_markdown
+from tasks.orchestration import flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.render import RenderResult, RenderSettings, render_scores, render_split
 
@@ -25,11 +28,13 @@ def render(parameters: RenderParameters) -> RenderResult:
         workers=parameters.workers,
         batch_size=parameters.batch_size,
     )
-    if parameters.store is None:
-        result = render_scores(parameters.scores, parameters.out, settings)
-    else:
-        which = {"paired": parameters.paired, "pieces": parameters.pieces, "version": parameters.version}
-        result = render_split(parameters.store, parameters.split, parameters.out, settings, **which)
+    with only_writer(parameters.out):
+        if parameters.store is None:
+            result = render_scores(parameters.scores, parameters.out, settings)
+        else:
+            which = {"paired": parameters.paired, "pieces": parameters.pieces, "version": parameters.version}
+            result = render_split(parameters.store, parameters.split, parameters.out, settings, **which)
+    tag_run(store=parameters.store, model=model_of(parameters.out))
     for line in told(result):
         say(line)
     publish_markdown("renders", "\n".join(f"- {line}" for line in told(result)), "Rendered performances")
@@ -45,3 +50,9 @@ def told(result: RenderResult) -> list[str]:
         f"{len(result.renders)} performances ({result.made} made now), {notes:,} notes, {seconds / 60:.1f} min of music"
     )
     return [*refused, f"{made}, {len(result.quarantined)} quarantined, in {result.folder}"]
+
+
+def model_of(renders: str) -> str:
+    """What the checkpoint is called that a folder of renders was made with."""
+    label: str = json.loads(places.read(places.join(renders, "renders.json")))["checkpoint"]["label"]
+    return label

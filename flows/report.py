@@ -25,6 +25,6 @@ def report(parameters: ReportParameters, stages: Sequence[Mapping[str, Any]] = (
         stages=stages,
     )
     path = write_report(inputs, parameters.out).resolve()
-    publish_link("report", path.as_uri(), path.name)
+    publish_link("report", str(path), path.name)
     say(f"report: {path}")
     return path

@@ -211,7 +211,7 @@ def _page(parameters: SweepParameters, rendered: list[PlannedSetting], content: 
 
 def _tell(content: dict[str, Any], page: Path) -> None:
     publish_markdown("sweep", f"{as_markdown(content)}\n\nReport: `{page}`", "Settings beside each other")
-    publish_link("report", page.as_uri(), page.name)
+    publish_link("report", str(page), page.name)
     comparison = content["comparison"]
     say(f"best: {comparison['best']}; cheapest that is not clearly worse: {comparison['frugal']}")
     say(f"report: {page}")

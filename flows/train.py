@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.parameters import TrainParameters
-from tasks.orchestration import flow, publish_markdown
+from tasks.orchestration import flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.train import TrainResult
 from tasks.train import train as train_model
@@ -12,14 +12,16 @@ from tasks.train import train as train_model
 @flow(name="train", flow_run_name="train {parameters.out}")
 def train(parameters: TrainParameters) -> TrainResult:
     """Train a model by Ray Train; an interrupted training goes on from its last checkpoint."""
-    result = train_model(
-        parameters.store,
-        parameters.expression(),
-        parameters.out,
-        workers=parameters.workers,
-        label=parameters.label,
-        version=parameters.version,
-    )
+    tag_run(store=parameters.store, model=parameters.label)
+    with only_writer(parameters.out):
+        result = train_model(
+            parameters.store,
+            parameters.expression(),
+            parameters.out,
+            workers=parameters.workers,
+            label=parameters.label,
+            version=parameters.version,
+        )
     how = f"{result.steps} steps, loss {result.loss:.4f}, {result.seconds:.0f} s"
     best = f"; the best one by validation is {result.best}" if result.best else ""
     summary = f"{parameters.label}: {how}, in {result.checkpoint}{best}"

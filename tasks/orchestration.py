@@ -3,23 +3,57 @@
 With ``PREFECT_API_URL`` set, ``flow`` and ``task`` are Prefect's own decorators and every command is a run of that
 server. Without it they leave a function as it is: nobody waits 15 s for an ephemeral server, and ``prefect`` is not
 even imported. ``docs/decisions/0002-embedded-prefect.md`` has the measurements.
+
+A flow's result is kept as JSON, never as a pickle; a task, which is one unit of work, is tried again when storage
+failed and for no other reason. Stages find by themselves what is done already, so Prefect caches nothing.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
+from dexter_model import places
+from dexter_model.digests import code_version, sha256_bytes
+
 SERVED = bool(os.environ.get("PREFECT_API_URL"))
+RETRIES = 3  # after some 10, 20 and 40 s, jittered; whatever speaks to S3 has tried more often by then
+HOUR = 3600.0  # seconds
+LEASE_SECONDS = 60  # after which a place is free again whose writer was killed; the server takes no less
+STORAGE_CODES = ("store_unreachable", "s3_unreachable")
+_LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 lets a signed link live
 
 flow: Callable[..., Any]
 task: Callable[..., Any]
 
+
+def storage_failed(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a task failed as storage could not be reached, so that trying again may help (a retry condition)."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, ConnectionError | TimeoutError) or getattr(error, "code", None) in STORAGE_CODES
+
+
 if SERVED:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    from prefect import flow, task
+    import prefect
+    from prefect.cache_policies import NO_CACHE
+    from prefect.tasks import exponential_backoff
+
+    flow = partial(prefect.flow, persist_result=True, result_serializer="json")
+    task = partial(
+        prefect.task,
+        persist_result=False,
+        cache_policy=NO_CACHE,
+        retries=RETRIES,
+        retry_delay_seconds=exponential_backoff(backoff_factor=10),
+        retry_jitter_factor=1.0,
+        retry_condition_fn=storage_failed,
+    )
 else:
 
     def _undecorated(function: Callable[..., Any] | None = None, **_options: Any) -> Callable[..., Any]:
@@ -37,6 +71,54 @@ def inside_a_run() -> bool:
     return FlowRunContext.get() is not None or TaskRunContext.get() is not None
 
 
+@contextmanager
+def only_writer(place: str) -> Iterator[None]:
+    """Wait until no other run of the server writes to a place, and keep them out meanwhile.
+
+    A data set, a folder of renders and one of checkpoints are each read again by who writes them, to go on from there:
+    two writers would do the same work twice, and the later would forget what the earlier did. The limit is leased and
+    the lease renewed, so that a killed writer keeps others out for ``LEASE_SECONDS`` and no longer. A server that is
+    away for a while stops nobody: data sets have a guard of their own beneath this one (``store_busy``).
+    """
+    if not inside_a_run():
+        yield
+        return
+    from prefect.concurrency.sync import concurrency
+
+    with concurrency(limit_of(place), lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False):
+        yield
+
+
+def limit_of(place: str) -> str:
+    """The global concurrency limit of a place, one at a time, made when there is none; its name."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectAlreadyExists
+
+    where = places.absolute(place)
+    word = re.sub(r"[^\w.-]+", "-", places.name_of(where))
+    name = f"writer-of-{word}-{sha256_bytes(where.encode())[:12]}"
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # made by another run meanwhile
+        client.upsert_global_concurrency_limit_by_name(name, limit=1)
+    return name
+
+
+def tag_run(**what: str | None) -> None:
+    """Tag the current run with what it works on and the code it runs, as ``name:value``."""
+    if not inside_a_run():
+        return
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    known = {"code": code_version(), **what}
+    run = context.flow_run
+    run.tags = sorted({*run.tags, *(f"{name}:{value}" for name, value in known.items() if value)})
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run.id, tags=run.tags)
+
+
 def publish_markdown(key: str, markdown: str, description: str = "") -> None:
     """Publish a text as a Prefect artifact of the current run; embedded, there is nowhere to publish to."""
     if inside_a_run():
@@ -45,9 +127,18 @@ def publish_markdown(key: str, markdown: str, description: str = "") -> None:
         create_markdown_artifact(markdown=markdown, key=key, description=description)
 
 
-def publish_link(key: str, url: str, text: str) -> None:
-    """Publish a link as a Prefect artifact of the current run."""
+def publish_link(key: str, place: str, text: str) -> None:
+    """Publish a link to a file as a Prefect artifact of the current run."""
     if inside_a_run():
         from prefect.artifacts import create_link_artifact
 
-        create_link_artifact(link=url, link_text=text, key=key)
+        create_link_artifact(link=link_to(place), link_text=text, key=key)
+
+
+def link_to(place: str) -> str:
+    """What a browser opens: ``file://``, or a signed link of S3 that whoever has it can follow for a week."""
+    if not places.is_url(place):
+        return places.local(place).resolve().as_uri()
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    asked = {"Bucket": bucket, "Key": key, "ResponseContentType": "text/html"}
+    return places.client().generate_presigned_url("get_object", Params=asked, ExpiresIn=_LINK_SECONDS)
