@@ -16,8 +16,10 @@ class InputError(Exception):
     """
 
     def __init__(self, path: object, reason: str, remedy: str, code: str) -> None:
-        super().__init__(f"{path}: {reason}. {remedy}.")
-        self.path = str(path)
+        from dexter_model.places import shown  # not above: places raise this error
+
+        self.path = shown(str(path))
+        super().__init__(f"{self.path}: {reason}. {remedy}.")
         self.reason = reason
         self.remedy = remedy
         self.code = code

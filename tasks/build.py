@@ -19,9 +19,9 @@ from dexter_model.dataset.packing import quarantine_rows
 from dexter_model.dataset.perceptual import DEFAULT, checked, encoder
 from dexter_model.dataset.piece import Quarantined, encode_piece
 from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build, source_bytes
-from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.errors import InputError
+from dexter_model.places import absolute
 from dexter_model.reading.sandbox import Sandbox
 from tasks.cluster import WorkerDied, fan_out
 from tasks.orchestration import task
@@ -97,7 +97,7 @@ def build_dataset(
     """
     started = time.monotonic()
     perceptual = checked(perceptual)
-    sources, url, made_by = list(sources), absolute_url(url), encoder(perceptual)
+    sources, url, made_by = list(sources), absolute(url), encoder(perceptual)
     planned = partial(plan_build, sources, perceptual=perceptual, retry_quarantined=retry_quarantined, verify=verify)
     if dry_run:
         version = _version_if_any(url)
@@ -117,13 +117,13 @@ class ShardEncoder:
 
     def __init__(self, url: str, perceptual: str) -> None:
         self.url = url
-        self.perceptual = perceptual
+        self.perceptual = checked(perceptual)  # here: it fetches what it names
         self.sandbox = Sandbox()
 
     def run(self, job: tuple[str, Sequence[Run]]) -> ForkSession:
         """Encode and write a shard; whoever holds the build commits the fork."""
         shard, runs = job
-        encoded = [encode_piece(run.source, self.sandbox, self.perceptual) for run in runs]
+        encoded = [encode_piece(run.source.fetched(), self.sandbox, self.perceptual) for run in runs]
         pieces = [piece for piece, _ in encoded if piece is not None]
         quarantined = [item for _, items in encoded for item in items]
         return write_shard(self.url, shard, pieces, quarantined, [run.source_row() for run in runs])

@@ -17,7 +17,6 @@ from typing import Any
 
 import polars as pl
 
-from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import code_version, json_digest, sha256_bytes, write_atomically
 from dexter_model.errors import InputError
@@ -26,6 +25,7 @@ from dexter_model.metrics.intervals import RESAMPLES
 from dexter_model.metrics.renders import Render, RenderFolder, read_renders
 from dexter_model.metrics.tables import measures_frame, tables
 from dexter_model.metrics.tolerance import Tolerance
+from dexter_model.places import absolute
 from dexter_model.reading.sandbox import Sandbox
 from tasks.baseline import EVALUATION, MEASURES, hold_against, read_baseline
 from tasks.cluster import WorkerDied, fan_out
@@ -123,7 +123,7 @@ def evaluate(
     earlier = read_baseline(baseline, out) if baseline is not None else None
     folders = read_folders(renders_dirs, external or {})
     jobs, strangers = _jobs(folders, data, store_url)
-    found = _results(jobs, partial(PieceEvaluator, absolute_url(store_url), data.id, seed), workers)
+    found = _results(jobs, partial(PieceEvaluator, absolute(store_url), data.id, seed), workers)
     results = [Evaluated([], [], strangers), *found]
     frame = measures_frame([row for result in results for row in result.rows])
     measures = _as_parquet(frame)

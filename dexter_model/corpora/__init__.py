@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from dexter_model.corpora.books import asap_robust
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.errors import InputError
+from dexter_model.places import shown
 
 CORPORA = {
     "VIENNA422": "Vienna 4x22: 4 excerpts by 22 pianists each, as match files (GitHub CPJKU/vienna4x22, "
@@ -54,7 +56,24 @@ def discover(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> l
             raise InputError(folder, f"holds no performance laid out as in {corpus}", remedy, "corpus_empty")
         if corpus == "ASAP" and robust_only:
             pieces = _robust(pieces, asap_robust(folder))
-    return sorted(pieces, key=lambda piece: piece.key)
+    return [_known(piece) for piece in sorted(pieces, key=lambda piece: piece.key)]
+
+
+def features_csv(performance: str) -> str | None:
+    """The perceptual features that a corpus has of a performance file.
+
+    ``<performance>_cep_features.csv`` beside it, or ``<performance>.csv`` in the folder ``cep_features`` beside its
+    folder, as Vienna 4x22 has them.
+    """
+    path = Path(performance)
+    places = (path.with_name(f"{path.stem}_cep_features.csv"), path.parent.parent / "cep_features" / f"{path.stem}.csv")
+    return next((str(place) for place in places if place.is_file()), None)
+
+
+def _known(piece: PieceSource) -> PieceSource:
+    """The same piece with the features that the corpus has of its performances, files at S3 by their URLs."""
+    heard = (replace(each, features=features_csv(each.performance)) for each in piece.performances)
+    return replace(piece, performances=tuple(heard)).with_files(shown)
 
 
 def _robust(pieces: Iterable[PieceSource], robust: Collection[str]) -> list[PieceSource]:

@@ -89,4 +89,5 @@ def listed_not_present(corpus: str, roots: CorpusRoots) -> list[str]:
         )
     else:
         return []
-    return sorted(key for key in set(listed) if not (roots.folder(corpus) / key).is_file())
+    root = roots.folder(corpus)
+    return sorted(key for key in set(listed) if not (root / key).is_file())

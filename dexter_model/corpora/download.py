@@ -21,6 +21,7 @@ from typing import IO
 from dexter_model.corpora import CORPORA, layouts
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.errors import InputError
+from dexter_model.places import is_url, names, writing
 
 ARCHIVES = {
     "VIENNA422": "CPJKU/vienna4x22/archive/decce458a2ae1fa41395fc71117180f91cff4aa4.tar.gz",
@@ -43,43 +44,48 @@ _TIMEOUT = 60  # s without a byte
 
 def download(
     corpus: str, roots: CorpusRoots, progress: Callable[[float], None] = lambda done: None, base_url: str = BASE_URL
-) -> Path:
-    """Fetch a public corpus; one that is there is left as it is.
+) -> str:
+    """Fetch a public corpus; one that is there, in a folder, is left as it is.
 
     Args:
         corpus: VIENNA422 or ASAP; MUSIC21 and DEMO come with the installation.
-        roots: tells the folder it goes to.
+        roots: tells the folder or URL it goes to.
         progress: called with the bytes received so far.
         base_url: the server.
 
     Returns:
-        The corpus's folder.
+        Where the corpus is.
 
     Raises:
         InputError: ``download_unknown``, ``download_failed`` (network, disk or a damaged archive), ``corpus_missing``.
     """
     if corpus == "MUSIC21":
-        return layouts.packaged("music21", "corpus")
+        return str(layouts.packaged("music21", "corpus"))
     if corpus == "DEMO":
-        return layouts.packaged("parangonar", "assets")
+        return str(layouts.packaged("parangonar", "assets"))
     if corpus not in ARCHIVES:
         reason, remedy = _NOT_TO_HAVE.get(corpus, ("is no corpus", f"Choose one of {', '.join(CORPORA)}"))
         raise InputError(corpus, f"{reason}; there is nothing to download", remedy, "download_unknown")
-    destination = roots.destination(corpus)
-    if destination.is_dir() and any(destination.iterdir()):
-        return destination
-    url = f"{base_url}/{ARCHIVES[corpus]}"
+    destination, url = roots.destination(corpus), f"{base_url}/{ARCHIVES[corpus]}"
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{corpus}-") as unfinished:
-            _fetch_and_unpack(url, Path(unfinished), destination, progress)
+        if is_url(destination):
+            with writing(destination) as written:
+                _fetch_and_unpack(url, written.folder, progress)
+        elif not names(destination):
+            _fetch_and_unpack(url, Path(destination), progress)
     except (OSError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
         remedy = f"Try again, or unpack the archive yourself as {destination}"
         raise InputError(url, f"could not be downloaded ({_told(error)})", remedy, "download_failed") from error
     return destination
 
 
-def _fetch_and_unpack(url: str, unfinished: Path, destination: Path, progress: Callable[[float], None]) -> None:
+def _fetch_and_unpack(url: str, destination: Path, progress: Callable[[float], None]) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".download-") as unfinished:
+        _unpack(url, Path(unfinished), destination, progress)
+
+
+def _unpack(url: str, unfinished: Path, destination: Path, progress: Callable[[float], None]) -> None:
     archive = unfinished / "archive.tar.gz"
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, archive.open("wb") as file:
         _copy(response, file, progress)

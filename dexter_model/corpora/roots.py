@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dexter_model.errors import InputError
+from dexter_model.places import absolute, is_url, join, local
 
 # The folder of each corpus under the datasets root: its public repository's name.
 SUBPATHS: Mapping[str, str] = {"VIENNA422": "vienna4x22", "ASAP": "asap-dataset", "ATEPP": "ATEPP"}
@@ -19,7 +20,7 @@ CONFIG = (
 
 @dataclass(frozen=True)
 class CorpusRoots:
-    """Folders given on the command line, and how the others are found.
+    """Folders or s3:// URLs given on the command line, and how the others are found.
 
     Args:
         datasets_root: folder that holds corpora under their public names; else ``DEXTER_DATASETS_ROOT``, else the YAML.
@@ -32,40 +33,40 @@ class CorpusRoots:
     config: Path = CONFIG
 
     def folder(self, corpus: str) -> Path:
-        """The existing folder of a corpus on disk (VIENNA422, ASAP, ATEPP or FOLDER), absolute.
+        """The existing folder of a corpus (VIENNA422, ASAP, ATEPP or FOLDER), absolute; of one at S3, a copy.
 
         Raises:
             InputError: ``corpus_missing``, naming the folder looked for; ``config_invalid`` for a broken YAML file.
         """
-        folder = self.data() if corpus == "FOLDER" else self.datasets(corpus) / self._subpath(corpus)
+        folder = local(self.data() if corpus == "FOLDER" else self.destination(corpus), missing_ok=True)
         if not folder.is_dir():
             reason = "is a file, not the folder of" if folder.exists() else "does not exist; it should hold"
             raise InputError(folder, f"{reason} the corpus {corpus}", _remedy(corpus), "corpus_missing")
         return folder
 
-    def datasets(self, corpus: str) -> Path:
-        """The folder that holds ``corpus`` and others; it need not exist (a download makes it)."""
+    def datasets(self, corpus: str) -> str:
+        """The place that holds ``corpus`` and others; it need not exist (a download makes it)."""
         found = self._first(self.datasets_root, "DEXTER_DATASETS_ROOT", "datasets_root")
         if found is None:
             reason = "no folder of corpora is known: neither --datasets-root nor DEXTER_DATASETS_ROOT is given"
             raise InputError(corpus, reason, _remedy(corpus), "corpus_missing")
         return found
 
-    def data(self) -> Path:
-        """The folder of the FOLDER corpus."""
+    def data(self) -> str:
+        """The place of the FOLDER corpus."""
         found = self._first(self.data_root, "DEXTER_DATA_ROOT", "data_root")
         if found is None:
             reason = "no folder is known: neither --data-root nor DEXTER_DATA_ROOT is given"
             raise InputError("FOLDER", reason, _remedy("FOLDER"), "corpus_missing")
         return found
 
-    def destination(self, corpus: str) -> Path:
-        """Where a download of ``corpus`` belongs."""
-        return self.datasets(corpus) / self._subpath(corpus)
+    def destination(self, corpus: str) -> str:
+        """Where ``corpus`` lies, or belongs."""
+        return join(self.datasets(corpus), self._subpath(corpus))
 
-    def _first(self, given: Path | str | None, variable: str, key: str) -> Path | None:
+    def _first(self, given: Path | str | None, variable: str, key: str) -> str | None:
         found = given or os.environ.get(variable) or self._yaml().get(key)
-        return Path(str(found)).expanduser().absolute() if found else None
+        return absolute(str(found) if is_url(str(found)) else Path(str(found)).expanduser()) if found else None
 
     def _subpath(self, corpus: str) -> str:
         return str(self._yaml().get("subpaths", {}).get(corpus) or SUBPATHS[corpus])

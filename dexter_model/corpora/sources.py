@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dexter_model.places import local
 
 
 def valid_utf8(name: str) -> str:
@@ -18,6 +21,7 @@ class PerformanceSource:
     the performance file is a match file, which holds its own, or when there is none (``performance`` ends in ``.mid``).
     ``robust`` is False where only alignments were asked for that the corpus's books call robust and this is none.
     ``recording`` is what the corpus's books say of the recording that it was transcribed from, such as "low quality".
+    ``features`` is the corpus's own file of its perceptual features, where it has one.
     """
 
     key: str
@@ -27,6 +31,7 @@ class PerformanceSource:
     synthetic: bool = False
     robust: bool = True
     recording: str = ""
+    features: str | None = None
 
     @property
     def aligned(self) -> bool:
@@ -36,7 +41,10 @@ class PerformanceSource:
 
 @dataclass(frozen=True)
 class PieceSource:
-    """One score and its performances; ``score`` is None when the corpus lacks it. ``work`` is equal across corpora."""
+    """One score and its performances; ``score`` is None when the corpus lacks it. ``work`` is equal across corpora.
+
+    Files are paths, or URLs where the corpus is at S3.
+    """
 
     corpus: str
     key: str
@@ -45,3 +53,28 @@ class PieceSource:
     title: str
     score: str | None
     performances: tuple[PerformanceSource, ...]
+
+    def with_files(self, place: Callable[[str], str]) -> PieceSource:
+        """The same piece, each of its files at another place."""
+
+        def moved(file: str | None) -> str | None:
+            return None if file is None else place(file)
+
+        performances = (
+            replace(
+                each,
+                performance=place(each.performance),
+                alignment=moved(each.alignment),
+                features=moved(each.features),
+            )
+            for each in self.performances
+        )
+        return replace(self, score=moved(self.score), performances=tuple(performances))
+
+    def fetched(self) -> PieceSource:
+        """The same piece with files that can be read here.
+
+        Raises:
+            InputError: S3 cannot be reached (``s3_unreachable``); a file that is gone is no error yet.
+        """
+        return self.with_files(lambda file: str(local(file, missing_ok=True)))

@@ -25,12 +25,12 @@ from dexter_model.dataset.hdf5 import KNOWN_REASONS, NOTE_ARRAYS, S_CODEC, remap
 from dexter_model.dataset.hdf5_reading import DAMAGED, Listed, Stored, is_file, list_groups, read_group, read_ids
 from dexter_model.dataset.packing import FRAME_ARRAYS, PERFORMANCES, Row
 from dexter_model.dataset.piece import Piece, Quarantined, digest_or_empty
-from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion
 from dexter_model.digests import json_digest
 from dexter_model.errors import InputError
 from dexter_model.notes import SCORE_NOTE, Alignment, Score
 from dexter_model.perceptual.features import unknown_values
+from dexter_model.places import absolute
 from dexter_model.reading.alignment import score_as_aligned
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import load_score
@@ -66,7 +66,7 @@ def import_hdf5(
     Raises:
         InputError: the file cannot be read (``hdf5_unreadable``) or holds no performance, or the store is busy.
     """
-    path, url = Path(path).absolute(), absolute_url(url)
+    path, url = Path(path).absolute(), absolute(url)
     window, listed = sandbox.call(list_groups, str(path), timeout=LISTING_SEC)
     reader = _Reader(path, sandbox, dict(path_remap or {}))
     made_by = {"name": "import-hdf5", "version": 1, "parameters": {"window": window}}

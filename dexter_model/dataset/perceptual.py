@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.codec.performance_codec import EncodedPerformance
+from dexter_model.corpora.sources import PerformanceSource
 from dexter_model.digests import file_digest
 from dexter_model.errors import InputError
 from dexter_model.notes import Performance, Score
@@ -19,6 +19,7 @@ from dexter_model.perceptual.cep_csv import load_cep_csv
 from dexter_model.perceptual.estimate import SOURCE as ESTIMATE
 from dexter_model.perceptual.estimate import estimate_encoded
 from dexter_model.perceptual.features import PerceptualFeatures, nothing_known
+from dexter_model.places import absolute, copy_of, local
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.reading.score import READER_VERSION
 from dexter_model.synthesis import instrument, why_silent
@@ -31,7 +32,7 @@ DEFAULT = "estimate"
 
 
 def checked(choice: str) -> str:
-    """The choice with its checkpoint's absolute path, after a look at what would refuse every performance alike.
+    """The choice with its checkpoint's absolute place, after a look at what would refuse every performance alike.
 
     Raises:
         InputError: the checkpoint cannot be read, or nothing can be synthesised for a network to hear.
@@ -41,11 +42,11 @@ def checked(choice: str) -> str:
         return choice
     from dexter_model.perceptual.cnn import load_network
 
-    load_network(checkpoint)
+    load_network(str(local(checkpoint)))
     if why_silent():
         reason = "the network hears sound, and none can be made"
         raise InputError(choice, reason, why_silent().rstrip("."), "no_synthesis")
-    return f"cnn:{Path(checkpoint).absolute()}"
+    return f"cnn:{absolute(checkpoint)}"
 
 
 def encoder(choice: str) -> dict[str, Any]:
@@ -72,25 +73,19 @@ def _source(choice: str) -> str:
     if name != "cnn":
         return {"csv": f"csv, else {ESTIMATE}", "estimate": ESTIMATE, "none": "none"}[name]
     try:
-        return f"cnn:{file_digest(checkpoint)[:12]}{instrument()}"
+        return f"cnn:{file_digest(copy_of(checkpoint))[:12]}{instrument()}"
     except OSError as error:
         remedy = "Name the checkpoint's file, or choose --perceptual estimate"
         raise InputError(checkpoint, str(error.strerror), remedy, "perceptual_source") from None
 
 
-def features_csv(performance: str) -> str | None:
-    """The perceptual features that a corpus has of a performance file.
-
-    ``<performance>_cep_features.csv`` beside it, or ``<performance>.csv`` in the folder ``cep_features`` beside its
-    folder, as Vienna 4x22 has them.
-    """
-    path = Path(performance)
-    places = (path.with_name(f"{path.stem}_cep_features.csv"), path.parent.parent / "cep_features" / f"{path.stem}.csv")
-    return next((str(place) for place in places if place.is_file()), None)
-
-
 def perceive(
-    choice: str, path: str, performance: Performance, encoded: EncodedPerformance, score: Score, sandbox: Sandbox
+    choice: str,
+    source: PerformanceSource,
+    performance: Performance,
+    encoded: EncodedPerformance,
+    score: Score,
+    sandbox: Sandbox,
 ) -> PerceptualFeatures:
     """The perceptual features of a performance as ``choice`` has them, on the clock of ``decode``.
 
@@ -98,7 +93,7 @@ def perceive(
 
     Args:
         choice: as for ``encoder``.
-        path: the performance's file.
+        source: where it comes from.
         performance: its notes.
         encoded: its codec.
         score: the score that the codec's rows count in.
@@ -112,11 +107,10 @@ def perceive(
     if choice.startswith("cnn:"):
         from dexter_model.perceptual.hearing import hear
 
-        return hear(performance, choice.removeprefix("cnn:")).shifted(-encoded.start)
-    csv = features_csv(path) if choice == "csv" else None
-    if csv:
-        return sandbox.call(load_cep_csv, csv).shifted(-encoded.start)
-    return sandbox.call(_estimate, path, performance, encoded, score)
+        return hear(performance, str(copy_of(choice.removeprefix("cnn:")))).shifted(-encoded.start)
+    if choice == "csv" and source.features:
+        return sandbox.call(load_cep_csv, source.features).shifted(-encoded.start)
+    return sandbox.call(_estimate, source.performance, performance, encoded, score)
 
 
 def _estimate(_path: str, performance: Performance, encoded: EncodedPerformance, score: Score) -> PerceptualFeatures:

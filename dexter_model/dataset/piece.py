@@ -24,6 +24,7 @@ from dexter_model.digests import array_digest, file_digest, json_digest
 from dexter_model.errors import InputError
 from dexter_model.notes import Alignment, Performance, Score
 from dexter_model.perceptual.features import PerceptualFeatures, at_onsets, unknown_values
+from dexter_model.places import copy_of
 from dexter_model.reading.alignment import load_alignment, score_as_aligned
 from dexter_model.reading.match import load_match
 from dexter_model.reading.midi import load_midi
@@ -154,7 +155,7 @@ def encode_piece(
             figures = quality.measure(score, performed, alignment, encoded)
             if source.corpus not in quality.CHECKED_BY_PEOPLE:
                 quality.refuse_hopeless(figures, performance.performance)
-            features = perceive(perceptual, performance.performance, performed, encoded, score, sandbox)
+            features = perceive(perceptual, performance, performed, encoded, score, sandbox)
             kept.append((_Encoded(performance, encoded, features, figures), score))
         except Exception as error:
             quarantined.append(_quarantine(source, performance, error))
@@ -263,9 +264,9 @@ def _placeless(text: str, source: PieceSource, performance: PerformanceSource) -
 
 
 def digest_or_empty(path: str | None, *, verify: bool = False) -> str:
-    """Digest of a file; empty when there is none or it cannot be read."""
+    """Digest of a file, or of the copy of one at S3; empty when there is none or it cannot be read."""
     try:
-        return file_digest(path, verify=verify) if path else ""
+        return file_digest(copy_of(path), verify=verify) if path else ""
     except OSError:
         return ""
 

@@ -10,14 +10,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
-from dexter_model.dataset.perceptual import DEFAULT, encoder, features_csv
+from dexter_model.dataset.perceptual import DEFAULT, encoder
 from dexter_model.dataset.piece import digest_or_empty
 from dexter_model.dataset.splits import split_of_works
 from dexter_model.digests import json_digest
+from dexter_model.places import copy_of
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -130,7 +130,7 @@ def fingerprint(source: PieceSource, perceptual: str = DEFAULT, *, verify: bool 
 
 
 def _performance(source: PerformanceSource, perceptual: str, verify: bool) -> Fingerprint:
-    csv = features_csv(source.performance) if perceptual == "csv" else None
+    csv = source.features if perceptual == "csv" else None
     told = [] if source.robust else ["not robust"]
     told += [source.recording] if source.recording else []
     return {
@@ -220,4 +220,4 @@ def source_bytes(source: PieceSource) -> int:
 
 
 def _size(path: str) -> int:
-    return os.path.getsize(path) if Path(path).is_file() else 0
+    return os.path.getsize(copy_of(path)) if copy_of(path).is_file() else 0

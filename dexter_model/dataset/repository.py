@@ -26,11 +26,6 @@ _INSIDE = "icechunk"  # the repository's folder under the URL
 icechunk.set_logs_filter("error")  # it warns about local concurrent commits, which the build's lock rules out
 
 
-def absolute_url(url: str) -> str:
-    """The URL as processes in other folders understand it: a folder's absolute path; ``scheme://`` stays as it is."""
-    return url if "://" in url else str(Path(url).absolute())
-
-
 def local_folder(url: str) -> Path | None:
     """The folder that a URL names; None when it names a bucket.
 

@@ -21,7 +21,7 @@ from dexter_model.errors import InputError
 from dexter_model.notes import Performance
 
 FORMAT = "dexter-renders-1"
-LISTING, JOURNAL = "renders.json", ".renders.jsonl"
+LISTING, JOURNAL = "renders.json", "unfinished.jsonl"
 MADE_FROM = ("source", "like")  # in an entry, keys of the piece's performances that the render was made from or like
 DEVIATIONS = "perceptual_std"  # of steered renders, what a perceptual feature is steered in: its deviation in training
 _WRITTEN = ("midi", "codec", "notes", "duration_sec", "digest", "codec_digest")  # what an entry says of the files

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dexter_model.corpora import features_csv
 from dexter_model.corpora.layouts import folder, vienna
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.dataset.piece import encode_piece, read_performance
@@ -150,7 +151,10 @@ def test_every_performance_tells_where_its_perceptual_features_come_from(tmp_pat
     (tmp_path / "s_a_cep_features.csv").write_text(f"frame_start_time,{FEATURES}\n15,1,2,3,4,5,6,7\n20,2,3,4,5,6,7,8\n")
     (tmp_path / "s_b_cep_features.csv").write_text("no table")
     paths = {name: str(tmp_path / f"s_{name}.match") for name in "abc"}
-    played = tuple(PerformanceSource(f"s_{name}.match", path, None, name) for name, path in paths.items())
+    played = tuple(
+        PerformanceSource(f"s_{name}.match", path, None, name, features=features_csv(path))
+        for name, path in paths.items()
+    )
     source = PieceSource("FOLDER", "key", "work", "c", "t", paths["a"], played)
     piece, [refused] = encode_piece(source, sandbox, "csv")
     assert piece is not None

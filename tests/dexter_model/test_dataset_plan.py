@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dexter_model.corpora import discover
+from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.dataset import perceptual
-from dexter_model.dataset.perceptual import encoder, features_csv
+from dexter_model.dataset.perceptual import encoder
 from dexter_model.dataset.plan import Run, cut_shards, fingerprint, plan_build, reason_to_retry, reason_to_run
 from dexter_model.errors import InputError
 from dexter_model.reading.score import READER_VERSION
@@ -91,14 +93,19 @@ def test_another_source_of_perceptual_features_encodes_anew(tmp_path: Path) -> N
 
 def test_the_corpus_own_features_decide_the_result_where_they_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "match").mkdir()
-    source = piece("a", [tmp_path / "match" / "x_p01.match"])
-    before = {choice: fingerprint(source, choice) for choice in ("csv", "estimate")}
+    (tmp_path / "match" / "x_p01.match").touch()
+
+    def source() -> PieceSource:
+        return discover("FOLDER", CorpusRoots(data_root=tmp_path))[0]
+
+    before = {choice: fingerprint(source(), choice) for choice in ("csv", "estimate")}
     (tmp_path / "cep_features").mkdir()
     (tmp_path / "cep_features" / "x_p01.csv").write_text("rows")
-    assert reason_to_run(fingerprint(source, "csv"), before["csv"]) == "perceptual features of x_p01.match added"
-    assert reason_to_run(fingerprint(source, "estimate"), before["estimate"]) is None
+    added = "perceptual features of match/x_p01.match added"
+    assert reason_to_run(fingerprint(source(), "csv"), before["csv"]) == added
+    assert reason_to_run(fingerprint(source(), "estimate"), before["estimate"]) is None
     (tmp_path / "match" / "x_p01_cep_features.csv").write_text("others, beside it")
-    assert features_csv(source.performances[0].performance) == str(tmp_path / "match" / "x_p01_cep_features.csv")
+    assert source().performances[0].features == str(tmp_path / "match" / "x_p01_cep_features.csv")
 
 
 def piece(key: str, performances: list[Path]) -> PieceSource:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dexter_model.codec.performance_codec import decode, encode
+from dexter_model.corpora.sources import PerformanceSource
 from dexter_model.dataset.perceptual import encoder, perceive
 from dexter_model.errors import InputError
 from dexter_model.notes import PERCEPTUAL_FEATURES, PERFORMED_NOTE, SCORE_NOTE, Alignment, Performance, Score
@@ -293,11 +294,12 @@ def test_the_door_speaks_the_codecs_clock(tmp_path: Path) -> None:
     onset = decode(score.notes[encoded.rows], encoded.note_id, encoded.p_codec, encoded.matched).notes["onset_sec"]
     assert np.isfinite(features.per_note(onset)).all()
     assert np.isfinite(features.delta_per_note(onset)).all()
+    source = PerformanceSource("x.mid", str(tmp_path / "x.mid"), None, "")
     with Sandbox() as sandbox:
         for choice in ("estimate", "csv"):  # there is no file of features
-            heard = perceive(choice, str(tmp_path / "x.mid"), whole, encoded, score, sandbox)
+            heard = perceive(choice, source, whole, encoded, score, sandbox)
             np.testing.assert_array_equal(heard.values, features.values)
-        assert perceive("none", "x.mid", whole, encoded, score, sandbox).source == "none"
+        assert perceive("none", source, whole, encoded, score, sandbox).source == "none"
     for choice in ("cnn", "estimated", "cnn:"):
         with pytest.raises(InputError) as caught:
             encoder(choice)

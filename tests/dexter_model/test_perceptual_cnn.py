@@ -13,6 +13,7 @@ from test_perceptual import performance_of, played, quarters
 from torch import Tensor, nn
 
 from dexter_model.codec.performance_codec import encode
+from dexter_model.corpora.sources import PerformanceSource
 from dexter_model.dataset.perceptual import encoder, perceive
 from dexter_model.digests import sha256_bytes
 from dexter_model.errors import InputError
@@ -219,7 +220,9 @@ def test_a_performance_is_synthesised_and_heard(checkpoint: Path) -> None:
     np.testing.assert_array_equal(sound, sound_of(performance))
     encoded = encode(score, performance, Alignment(score.note_id, score.note_id))
     with Sandbox() as sandbox:
-        features = perceive(f"cnn:{checkpoint}", "", performance, encoded, score, sandbox)
+        features = perceive(
+            f"cnn:{checkpoint}", PerformanceSource("x.mid", "", None, ""), performance, encoded, score, sandbox
+        )
     assert features.source == encoder(f"cnn:{checkpoint}")["parameters"]["perceptual"]
     assert features.mask.all()
     high = sound_of(performance_of(np.arange(0, 5, 0.5), 96))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dexter_model.corpora.layouts import folder
+from dexter_model.corpora import discover
+from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.dataset.store import DatasetVersion, list_versions, open_version
 from dexter_model.errors import InputError
 from flows.build import told as told_to_a_person
@@ -30,9 +31,10 @@ tonal_stability,minorness
 BUILD = """
 import sys
 from pathlib import Path
-from dexter_model.corpora.layouts import folder
+from dexter_model.corpora import discover
+from dexter_model.corpora.roots import CorpusRoots
 from tasks.build import build_dataset
-result = build_dataset(folder(Path(sys.argv[1])), sys.argv[2], workers=int(sys.argv[3]))
+result = build_dataset(discover("FOLDER", CorpusRoots(data_root=sys.argv[1])), sys.argv[2], workers=int(sys.argv[3]))
 print(len(result.runs), result.resumed, result.digest, "ray" in sys.modules)
 """
 
@@ -62,7 +64,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def build(corpus: Path, url: Path, workers: int = 0, **options: Any) -> BuildResult:
-    return build_dataset(folder(corpus), str(url), workers=workers, **options)
+    return build_dataset(discover("FOLDER", CorpusRoots(data_root=corpus)), str(url), workers=workers, **options)
 
 
 def assert_same_content(a: DatasetVersion, b: DatasetVersion) -> None:

@@ -13,6 +13,7 @@ from made_up_renders import made_up_piece, publish, write_renders
 from dexter_model.codec.files import load_codec, save_codec
 from dexter_model.dataset.piece import Piece
 from dexter_model.errors import InputError
+from dexter_model.expression.renders import JOURNAL
 from tasks.evaluate import EvaluationResult, evaluate
 from tasks.report import ReportInputs, write_report
 
@@ -330,7 +331,7 @@ def test_a_folder_of_midi_files_alone(store: str, tmp_path: Path) -> None:
 
 def test_an_unfinished_rendering_is_no_folder_of_midi_files(store: str, tmp_path: Path) -> None:
     folder = write_renders(tmp_path / "r", PIECES[:1])
-    (folder / "renders.json").rename(folder / ".renders.jsonl")
+    (folder / "renders.json").rename(folder / JOURNAL)
     with pytest.raises(InputError, match=r"renders\.json") as caught:
         evaluate(store, [folder], tmp_path / "e")
     assert caught.value.code == "renders_unreadable"

@@ -127,7 +127,7 @@ def test_an_interrupted_job_goes_on_and_ends_like_an_undisturbed_one(
         with pytest.raises(KeyboardInterrupt):
             render_scores([scores], tmp_path / "out", settings)
     assert not (tmp_path / "out" / "renders.json").exists()
-    with (tmp_path / "out" / ".renders.jsonl").open("a") as journal:
+    with (tmp_path / "out" / JOURNAL).open("a") as journal:
         journal.write('{"name": "cut o')
     assert render_scores([scores], tmp_path / "out", settings).made == 3
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")

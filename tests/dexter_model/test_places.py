@@ -1,0 +1,186 @@
+"""Places at S3 on a real S3 protocol server: what is read is what is there, what is written is whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from s3_servers import S3Server
+
+from dexter_model import places
+from dexter_model.digests import file_digest
+from dexter_model.errors import InputError
+
+
+def put(url: str, content: bytes) -> None:
+    places.write(url, content)
+
+
+def test_a_path_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert places.absolute("a/b") == str(tmp_path / "a" / "b")
+    assert places.join("a", "b", "c") == "a/b/c"
+    assert places.local("a") == Path("a")
+    places.write("a/b.json", b"{}")
+    assert places.read("a/b.json") == b"{}"
+    assert places.names("a") == ["b.json"]
+    assert places.names("a/b.json") == [""]
+    with places.writing("a") as written:
+        (written.folder / "c").write_text("c")
+    assert places.names("a") == ["b.json", "c"]
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/x", "s3://", "s3:///x", "http://host/x"])
+def test_a_url_of_another_kind_is_refused(url: str) -> None:
+    with pytest.raises(InputError) as caught:
+        places.local(url)
+    assert caught.value.code == "bad_url"
+
+
+def test_a_folder_is_read_as_it_is_now(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/corpus"
+    for name in ("a.txt", "b/c.txt", "b/d.txt"):
+        put(f"{url}/{name}", name.encode())
+    put(f"{moto_bucket}/corpus2/other", b"another place with the same beginning")
+    folder = places.local(url)
+    assert places.names(url) == ["a.txt", "b/c.txt", "b/d.txt"]
+    assert {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()} == {
+        name: name for name in places.names(url)
+    }
+    before = file_digest(folder / "a.txt")
+    put(f"{url}/a.txt", b"A.TXT")  # as long, within the same second
+    put(f"{url}/e.txt", b"new")
+    places.client().delete_object(Bucket=moto_bucket.removeprefix("s3://"), Key="corpus/b/c.txt")
+    assert (folder / "a.txt").read_text() == "a.txt"
+    assert places.local(url) == folder
+    assert (folder / "a.txt").read_text() == "A.TXT"
+    assert file_digest(folder / "a.txt") != before
+    assert sorted(path.name for path in folder.rglob("*.txt")) == ["a.txt", "d.txt", "e.txt"]
+    assert places.local(f"{url}/b/d.txt").read_text() == "b/d.txt"
+
+
+def test_only_what_changed_is_fetched(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/corpus"
+    put(f"{url}/a", b"a")
+    fetched: list[str] = []
+    with_hook = places.client().meta.events
+    with_hook.register("before-call.s3.GetObject", lambda params, **_: fetched.append(params["url_path"]))
+    places.local(url)
+    places.local(url)
+    put(f"{url}/b", b"b")
+    places.local(url)
+    assert [path.rpartition("/")[2] for path in fetched] == ["a", "b"]
+
+
+def test_what_is_not_there(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/nothing"
+    with pytest.raises(InputError) as caught:
+        places.local(url)
+    assert (caught.value.code, caught.value.path) == ("missing_file", url)
+    assert not places.local(url, missing_ok=True).exists()
+    with pytest.raises(FileNotFoundError):
+        places.read(url)
+    with pytest.raises(InputError) as caught:
+        places.local(f"{moto_bucket}-of-nobody/x")
+    assert caught.value.code == "s3_unreachable"
+    assert "AWS_ENDPOINT_URL" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["corpus/../../escaped", "corpus//x", "corpus/./x"])
+def test_a_key_leads_nowhere_else(moto_bucket: str, key: str) -> None:
+    places.client().put_object(Bucket=moto_bucket.removeprefix("s3://"), Key=key, Body=b"x")
+    with pytest.raises(InputError) as caught:
+        places.local(f"{moto_bucket}/corpus")
+    assert caught.value.code == "unsafe_key"
+
+
+def test_errors_tell_the_url_and_not_the_copy(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/model"
+    put(f"{url}/checkpoint.json", b"{}")
+    error = InputError(places.local(url) / "checkpoint.json", "is none", "Give one", "x")
+    assert str(error) == f"{url}/checkpoint.json: is none. Give one."
+    with places.writing(url) as written:
+        assert InputError(written.folder, "is none", "Give one", "x").path == url
+
+
+def test_what_is_written_is_there_and_what_is_removed_is_gone(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/out"
+    put(f"{url}/kept", b"kept")
+    put(f"{url}/old", b"old")
+    with places.writing(url) as written:
+        assert sorted(path.name for path in written.folder.iterdir()) == ["kept", "old"]
+        (written.folder / "old").unlink()
+        (written.folder / "deep" / "er").mkdir(parents=True)
+        (written.folder / "deep" / "er" / "new").write_bytes(b"new")
+        (written.folder / ".half").write_bytes(b"half")
+        put(f"{url}/elses", b"written by another meanwhile")
+    assert places.names(url) == ["deep/er/new", "elses", "kept"]
+    assert not written.folder.exists()
+
+
+def test_what_a_failed_job_did_is_kept(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/out"
+    with pytest.raises(KeyError), places.writing(url) as written:
+        (written.folder / "done").write_text("done")
+        raise KeyError
+    assert places.names(url) == ["done"]
+
+
+def test_what_tells_of_files_is_there_only_while_they_are_whole(moto_bucket: str) -> None:
+    """Every request that changes something is looked at: no listing beside files it does not tell of."""
+    url = f"{moto_bucket}/renders"
+    seen: list[list[str]] = []
+    with places.writing(url) as written:
+        (written.folder / "a.mid").write_text("first")
+        (written.folder / "renders.json").write_text("first")
+        (written.folder / "checkpoints" / "1").mkdir(parents=True)
+        (written.folder / "checkpoints" / "1" / "checkpoint.json").write_text("first")
+        (written.folder / "checkpoints" / "1" / "weights").write_text("first")
+    with places.writing(url) as written:
+        (written.folder / "a.mid").write_text("second time")
+        (written.folder / "b.mid").write_text("second time")
+        (written.folder / "renders.json").write_text("second time")
+        (written.folder / "checkpoints" / "1").rename(written.folder / "checkpoints" / "2")
+        (written.folder / "checkpoints" / "2" / "weights").write_text("second time")
+        watch = places.client().meta.events
+        watch.register_first("before-call.s3.PutObject", lambda **_: seen.append(places.names(url)))
+        watch.register_first("before-call.s3.DeleteObject", lambda **_: seen.append(places.names(url)))
+    assert places.names(url) == [
+        "a.mid",
+        "b.mid",
+        "checkpoints/2/checkpoint.json",
+        "checkpoints/2/weights",
+        "renders.json",
+    ]
+    assert {"renders.json"} <= set(seen[0])
+    writing_midi = [names for names in seen if "renders.json" not in names]
+    assert len(writing_midi) >= 2
+    for names in seen:
+        assert "checkpoints/1/checkpoint.json" in names or "checkpoints/2/checkpoint.json" in names
+        assert "checkpoints/2/checkpoint.json" not in names or "checkpoints/2/weights" in names
+
+
+def test_a_long_job_lasts_from_time_to_time(moto_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{moto_bucket}/out"
+    monkeypatch.setattr(places, "PUSH_SECONDS", 0.05)
+    pushed = threading.Event()
+    with places.writing(url) as written:
+        (written.folder / "first").write_text("1")
+        for _ in range(200):
+            if places.names(url):
+                pushed.set()
+                break
+            pushed.wait(0.05)
+        assert pushed.is_set()
+        assert places.names(url) == ["first"]
+
+
+def test_other_credentials_are_another_client(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with moto_server.used():
+        first = places.client()
+        assert places.client() is first
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody else")
+        assert places.client() is not first
+    assert "AWS_ENDPOINT_URL" not in os.environ or os.environ["AWS_ENDPOINT_URL"] != moto_server.endpoint
