@@ -11,7 +11,7 @@ import sys
 import typer
 
 from dexter_model.errors import InputError, RegressionError
-from flows.commands import codec, corpora, dataset, job, model, sweep
+from flows.commands import codec, corpora, dataset, job, model, nightly, sweep
 
 app = typer.Typer(
     name="dexter",
@@ -33,6 +33,7 @@ for command in (
     sweep.sweep,
     model.report,
     job.run,
+    nightly.nightly,
 ):
     app.command(rich_help_panel="Commands")(command)
 

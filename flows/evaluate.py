@@ -10,14 +10,16 @@ from dexter_model.metrics.regression import headline, told
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.evaluate import evaluate as evaluate_renders
-from tasks.orchestration import flow, publish_markdown, tag_run
+from tasks.orchestration import flow, publish_link, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
 
 
 @flow(name="evaluate", flow_run_name="evaluate {parameters.out}")
-def evaluate(parameters: EvaluateParameters) -> EvaluationResult:
+def evaluate(parameters: EvaluateParameters, page: bool = True) -> EvaluationResult:
     """Measure renders against every human performance of their pieces, beside the references.
+
+    Beside a verdict goes a ``page``, unless a job writes one of its own.
 
     Raises:
         RegressionError: they are worse than the baseline; everything was written and published before.
@@ -41,7 +43,7 @@ def evaluate(parameters: EvaluateParameters) -> EvaluationResult:
     say(summary)
     publish_markdown("evaluation", summary, "Evaluation")
     if result.regression:
-        _judge(result.regression, _page(parameters), result)
+        _judge(result.regression, _page(parameters) if page else None, result)
     return result
 
 
@@ -57,11 +59,14 @@ def _page(parameters: EvaluateParameters) -> Path:
     return write_report(inputs, parameters.out)
 
 
-def _judge(verdict: dict[str, Any], page: Path, result: EvaluationResult) -> None:
+def _judge(verdict: dict[str, Any], page: Path | None, result: EvaluationResult) -> None:
     """Tell and publish the verdict; raise if it is bad."""
     lines = told(verdict)
-    told_whole = [f"**{headline(verdict)}**", "", *(f"- {line}" for line in lines), "", f"Report: `{page}`"]
+    told_whole = [f"**{headline(verdict)}**", "", *(f"- {line}" for line in lines)]
     publish_markdown("regression", "\n".join(told_whole), "Beside the baseline")
-    say(f"{headline(verdict)}\nreport: {page}")
+    say(headline(verdict))
+    if page is not None:
+        publish_link("report", str(page), page.name)
+        say(f"report: {page}")
     if lines:
         raise RegressionError(lines, result)

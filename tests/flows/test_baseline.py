@@ -15,8 +15,8 @@ from prefect_api import ask, serving
 from typer.testing import CliRunner
 
 from flows.cli import app, main
-from flows.job import _evaluated
 from flows.parameters import EvaluateParameters
+from flows.stages import evaluated
 
 PIECES = [made_up_piece(key, seed=seed) for seed, key in enumerate("abcd", start=1)]
 
@@ -103,11 +103,11 @@ def test_a_run_that_lost_a_piece_exits_with_3(
 
 def test_the_main_job_reports_before_it_fails(lab: Path) -> None:
     where = {"store": str(lab / "store"), "renders": [str(lab / "bad" / "renders")], "out": str(lab / "job")}
-    result, error = _evaluated(EvaluateParameters.model_validate({**where, "baseline": str(lab / "before")}))
+    result, error = evaluated(EvaluateParameters.model_validate({**where, "baseline": str(lab / "before")}))
     assert error is not None
     assert len(result.digest) == 64
     assert copy.copy(error).told == error.told  # Prefect stores and restores it the same way
-    result, error = _evaluated(EvaluateParameters.model_validate({**where, "out": str(lab / "alone")}))
+    result, error = evaluated(EvaluateParameters.model_validate({**where, "out": str(lab / "alone")}))
     assert (result.regression, error) == (None, None)
 
 

@@ -1,0 +1,189 @@
+"""Flow: one night of the platform: the data set brought up to date, its split rendered anew, and a verdict.
+
+Every night has a folder of its own, ``nights/DATE_COMMIT``, so that nothing rendered by yesterday's code is taken for
+today's; a night that was interrupted goes on in its folder while date and code are the same. ``nights.json`` tells of
+the finished ones and which of them is accepted: the first, until ``accept`` names a later one. A night is held against
+the accepted one and not against the one before, or figures could get worse by a tolerance every night.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dexter_model import places
+from dexter_model.digests import code_version
+from dexter_model.errors import InputError, RegressionError
+from dexter_model.expression.rendering import default_checkpoint
+from dexter_model.metrics.regression import headline
+from flows import build as building
+from flows.build import build
+from flows.parameters import EvaluateParameters, NightlyParameters, RenderParameters, ReportParameters
+from flows.render import model_of, render
+from flows.report import report
+from flows.stages import Stages, digest_of_renders, evaluated
+from tasks.evaluate import EvaluationResult
+from tasks.orchestration import HOUR, flow, link_to, only_writer, publish_markdown, tag_run
+from tasks.progress import say
+
+HISTORY, NIGHTS = "nights.json", "nights"
+FIRST, PASSED, REGRESSED = "first", "passed", "regression"
+_TOLD = 14  # nights in the artifact
+
+
+@dataclass(frozen=True)
+class Night:
+    """A finished night: what it is called, its report, and the verdict (``first``, ``passed`` or ``regression``)."""
+
+    name: str
+    report: str
+    verdict: str
+    headline: str
+
+
+@flow(name="nightly", flow_run_name="nightly {parameters.out}", timeout_seconds=20 * HOUR)
+def nightly(parameters: NightlyParameters) -> Night:
+    """Build, render with one checkpoint, evaluate beside the accepted night, report; the first night is accepted.
+
+    Raises:
+        RegressionError: worse than the accepted night; everything was written and published before.
+    """
+    tag_run(store=parameters.build.store)
+    with only_writer(parameters.out):
+        night, worse = _night(parameters)
+    if worse is not None:
+        raise worse
+    return night
+
+
+def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None]:
+    history = read_history(parameters.out)
+    name, baseline = begun(history), baseline_of(parameters, history)
+    folder, stages = places.join(parameters.out, NIGHTS, name), Stages()
+    data = stages.run("build", lambda: build(parameters.build))
+    stages.tell(version=data.version, digest=data.digest)
+    how = parameters.render.model_copy(update={"out": places.join(folder, "renders"), "version": data.version})
+    renders = stages.run("render", lambda: render(how))
+    stages.tell(digest=digest_of_renders(renders), seed=how.seed)
+    evaluation, worse = stages.run("evaluate", lambda: evaluated(_evaluation(parameters, how, folder, baseline)))
+    stages.tell(digest=evaluation.digest)
+    told = ReportParameters(
+        out=folder,
+        store=parameters.build.store,
+        version=data.version,
+        checkpoint=how.checkpoint or str(default_checkpoint()),
+        renders=[how.out],
+        evaluation=places.join(folder, "evaluation"),
+        sweep=None,
+    )
+    page = str(stages.run("report", lambda: report(told, list(stages.rows))))
+    night = Night(name, page, *_verdict(evaluation))
+    row = {"verdict": night.verdict, "headline": night.headline, "baseline": baseline}
+    row |= {"data_set": data.version, "model": model_of(how.out), "code_version": code_version()}
+    stages.record(folder, parameters, night=name, **row)
+    history["nights"].append({"name": name, **row})
+    history["accepted"] = history["accepted"] or name
+    _write_history(parameters.out, history)
+    tag_run(store=parameters.build.store, model=row["model"], verdict=night.verdict)
+    publish_markdown("nightly", as_markdown(night, history, stages), "The night's verdict")
+    say(f"{night.verdict}: {night.headline}")
+    return night, worse
+
+
+def _evaluation(
+    parameters: NightlyParameters, how: RenderParameters, folder: str, baseline: str | None
+) -> EvaluateParameters:
+    return EvaluateParameters(
+        store=parameters.build.store,
+        version=how.version,
+        renders=[how.out],
+        external=parameters.external,
+        baseline=baseline,
+        tolerance=parameters.tolerance,
+        out=places.join(folder, "evaluation"),
+        workers=parameters.workers,
+    )
+
+
+def _verdict(evaluation: EvaluationResult) -> tuple[str, str]:
+    if evaluation.regression is None:
+        return FIRST, "Nothing to compare with yet: later nights are held against this one."
+    return PASSED if evaluation.regression["passed"] else REGRESSED, headline(evaluation.regression)
+
+
+def read_history(out: str) -> dict[str, Any]:
+    """``nights.json``: ``accepted``, the name of a night or None, and ``nights``, a row a finished night, oldest first.
+
+    Raises:
+        InputError: the file is damaged (``history_unreadable``).
+    """
+    path = places.join(out, HISTORY)
+    try:
+        history = json.loads(places.read(path))
+        assert history["accepted"] in [None, *(str(row["name"]) for row in history["nights"])]
+    except FileNotFoundError:
+        return {"accepted": None, "nights": []}
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        reason = f"is no history of nights ({type(error).__name__})"
+        raise InputError(path, reason, "Restore it, or name another folder with --out", "history_unreadable") from error
+    return history
+
+
+def _write_history(out: str, history: dict[str, Any]) -> None:
+    places.write(places.join(out, HISTORY), (json.dumps(history, indent=1) + "\n").encode())
+
+
+def begun(history: dict[str, Any]) -> str:
+    """What tonight is called: date (UTC) and commit, numbered when there is a finished night of these already."""
+    code = code_version()
+    name = f"{datetime.now(UTC):%Y-%m-%d}_{code.partition('+')[2] or code}"
+    taken = {row["name"] for row in history["nights"]}
+    numbered = (name if number == 1 else f"{name}_{number}" for number in range(1, len(taken) + 2))
+    return next(each for each in numbered if each not in taken)
+
+
+def baseline_of(parameters: NightlyParameters, history: dict[str, Any]) -> str | None:
+    """The folder tonight is held against: the one that is named, else the accepted night's, else none."""
+    if parameters.baseline is not None or history["accepted"] is None:
+        return parameters.baseline
+    return places.join(parameters.out, NIGHTS, history["accepted"])
+
+
+def accept(out: str) -> str:
+    """Make the latest finished night what later ones are held against; its name.
+
+    Raises:
+        InputError: there is none (``no_nights``).
+    """
+    history = read_history(out)
+    if not history["nights"]:
+        raise InputError(out, "holds no finished night", "Run `dexter nightly` first", "no_nights")
+    history["accepted"] = history["nights"][-1]["name"]
+    _write_history(out, history)
+    return str(history["accepted"])
+
+
+def dry_run(parameters: NightlyParameters) -> list[str]:
+    """What a night would do, in lines: its name, what it is held against, and what the build would encode."""
+    history = read_history(parameters.out)
+    against = baseline_of(parameters, history) or "nothing: it would be the first, and accepted"
+    return [
+        f"night {begun(history)} in {parameters.out}, after {len(history['nights'])} others",
+        f"held against {against}",
+        f"renders the {parameters.render.split} split with {parameters.render.checkpoint or 'the model that ships'}",
+        *building.told(building.dry_run(parameters.build)),
+    ]
+
+
+def as_markdown(night: Night, history: dict[str, Any], stages: Stages) -> str:
+    """The night and those before it, for Prefect's artifact."""
+    rows = [
+        f"| {row['name']}{' (accepted)' if row['name'] == history['accepted'] else ''} | **{row['verdict']}** "
+        f"| {row['model']} | {row['data_set']} | {row['headline']} |"
+        for row in reversed(history["nights"][-_TOLD:])
+    ]
+    table = ["| night | verdict | model | data set | |", "|---|---|---|---|---|", *rows]
+    link = f"[Report]({link_to(night.report)}): `{night.report}`"
+    return "\n".join([f"**{night.verdict}**: {night.headline}", "", link, "", *table, "", stages.as_markdown()])
