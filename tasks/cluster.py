@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, deque
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
+
+from dexter_model.errors import InputError
+from tasks.actors import Actor, FanOut, WorkerDied
 
 Job = TypeVar("Job", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 AnyJob = TypeVar("AnyJob")
 AnyResult = TypeVar("AnyResult")
 
-DEATHS_ALLOWED = 3
+# A platform gives each machine its own of these; whatever else is called so is a setting of the job.
+_OF_THE_MACHINE = ("AWS_ROLE_", "AWS_WEB_IDENTITY_", "AWS_CONTAINER_")
+
+log = logging.getLogger(__name__)
 
 
 class Worker(Protocol[Job, Result]):
@@ -28,23 +34,21 @@ class Worker(Protocol[Job, Result]):
         """Do one job. Bad input is for the result to tell: an exception ends the whole fan-out."""
 
 
-@dataclass(frozen=True)
-class WorkerDied:
-    """In place of a result: the job's worker died ``DEATHS_ALLOWED`` times with nothing else in it."""
-
-    reason: str
-
-
-def ray_session(workers: int) -> Any:
+def ray_session(workers: int = 0) -> Any:
     """The ``ray`` module, connected: to the cluster at ``RAY_ADDRESS``, else to one on this machine, started now.
+
+    A cluster that is joined wants its token (``RAY_AUTH_MODE``, ``RAY_AUTH_TOKEN`` or ``RAY_AUTH_TOKEN_PATH``); Ray's
+    own job submission sets all of them. One that is started here listens on every address of the machine, whatever it
+    is told: it gets a token that nobody else knows.
 
     Args:
         workers: CPUs a cluster of this machine is started with, if those are more than it has.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS", "local")
-    if address == "local":
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
+    if address == "local" and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one into the home folder
     import ray
 
     if ray.is_initialized():
@@ -53,9 +57,24 @@ def ray_session(workers: int) -> Any:
     if address == "local":
         ray.init(address="local", num_cpus=max(workers, cpus()), include_dashboard=False, **quiet)
     else:
-        settings = {name: value for name, value in os.environ.items() if name.startswith("DEXTER_")}
-        ray.init(address=address, runtime_env={"env_vars": settings}, **quiet)
+        ray.init(address=address, **quiet)
+    # Ray prints what its nodes complain of on stdout, among what a command says.
+    ray._private.worker.print_to_stdstream = lambda data, **_: log.info("ray: %s", " ".join(data["lines"]))
     return ray
+
+
+def is_ours() -> bool:
+    """Whether Ray's cluster is one that this process started, for itself."""
+    return os.environ.get("RAY_ADDRESS", "local") == "local"
+
+
+def settings_of_jobs() -> dict[str, str]:
+    """Environment variables that work elsewhere needs too: DExter's own, and which S3 server, as whom."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("DEXTER_", "AWS_")) and not name.startswith(_OF_THE_MACHINE)
+    }
 
 
 def cpus() -> int:
@@ -68,20 +87,25 @@ def fan_out(
     jobs: Sequence[AnyJob],
     *,
     workers: int | None = None,
-    gpus: bool = False,
+    gpu: float | None = 0,
 ) -> Iterator[tuple[int, AnyResult | WorkerDied]]:
     """Do jobs over workers, each worker one job at a time; no more are in flight than there are workers.
 
-    A job whose worker dies (killed, out of memory, its node lost) runs again in a fresh one.
+    A job whose worker dies (killed, out of memory, its node lost) runs again in another one.
 
     Args:
         make_worker: makes a worker, where it will work; sent to Ray actors.
         jobs: what ``run`` takes; sent to Ray actors.
-        workers: Ray actors; 0 does the jobs in this process without Ray, None takes as many as there are CPUs.
-        gpus: whether workers use a GPU: on a cluster with GPUs each actor has one of them, and there are no more.
+        workers: Ray actors; 0 does the jobs in this process without Ray, None takes as many as the cluster has CPUs (or
+            shares of GPUs) for, now or later: one more is always asked for, which lets an autoscaler add nodes.
+        gpu: share of a GPU that each actor takes; None a whole one if the cluster has GPUs at all.
 
     Yields:
         Index of the job and its result, in the order they finish.
+
+    Raises:
+        InputError: workers die before they have done anything (``workers_die``), or this machine has no GPU
+            (``no_gpu``).
     """
     if not jobs:
         return
@@ -91,12 +115,16 @@ def fan_out(
     wanted = min(workers or cpus(), len(jobs))
     ray = ray_session(wanted)
     resources = ray.cluster_resources()
-    available = int(resources.get("GPU", 0)) if gpus else 0
-    wanted = min(wanted, available or wanted)
-    # A cluster with fewer CPUs than workers were asked for shares them out; else actors would wait for ever.
-    share = min(1.0, resources.get("CPU", 1.0) / wanted)
-    actor_class = ray.remote(num_cpus=share, num_gpus=min(available, 1))(_Actor)
-    yield from _over_actors(ray, lambda: actor_class.remote(make_worker), jobs, wanted)
+    gpu = min(1.0, resources.get("GPU", 0.0)) if gpu is None else gpu
+    cpu = 1.0
+    if is_ours():
+        if gpu > resources.get("GPU", 0.0):
+            raise InputError("gpu_share", "this machine has no GPU", "Leave it out, or set RAY_ADDRESS", "no_gpu")
+        # Our own machine shares its CPUs out; elsewhere an actor waits for a whole one.
+        workers, cpu = wanted, min(1.0, resources["CPU"] / wanted)
+    actor = ray.remote(num_cpus=cpu, num_gpus=gpu, max_restarts=0, max_task_retries=-1)(Actor)
+    start = partial(actor.remote, settings_of_jobs(), make_worker)
+    yield from FanOut(ray, start, {"CPU": cpu, "GPU": gpu}, jobs, workers).results()
 
 
 def _in_this_process(
@@ -108,56 +136,3 @@ def _in_this_process(
             yield index, worker.run(job)
     finally:
         getattr(worker, "close", lambda: None)()
-
-
-class _Actor:
-    """Holds a worker, made at its first job so that what making it raises is told like what a job raises."""
-
-    def __init__(self, make_worker: Callable[[], Worker[Any, Any]]) -> None:
-        self.make_worker = make_worker
-        self.worker: Worker[Any, Any] | None = None
-
-    def run(self, job: Any) -> Any:
-        if self.worker is None:
-            self.worker = self.make_worker()
-        return self.worker.run(job)
-
-
-def _over_actors(ray: Any, start: Callable[[], Any], jobs: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
-    waiting = deque(range(len(jobs)))
-    deaths: Counter[int] = Counter()
-    idle: list[Any] = []
-    running: dict[Any, tuple[int, Any]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                index, actor = waiting.popleft(), idle.pop() if idle else start()
-                running[actor.run.remote(jobs[index])] = index, actor
-            ready, _ = ray.wait(list(running), num_returns=1)
-            index, actor = running[ready[0]]
-            outcome = _outcome(ray, ready[0])
-            del running[ready[0]]
-            if not isinstance(outcome, WorkerDied):
-                idle.append(actor)
-            else:
-                ray.kill(actor)  # it may only have been out of reach
-                deaths[index] += 1
-                if deaths[index] < DEATHS_ALLOWED:
-                    waiting.append(index)
-                    continue
-            yield index, outcome
-    finally:
-        for actor in [*idle, *(actor for _, actor in running.values())]:
-            ray.kill(actor)
-
-
-def _outcome(ray: Any, reference: Any) -> Any:
-    """The result, or that the worker died; what the job raised is raised."""
-    try:
-        return ray.get(reference)
-    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError, ray.exceptions.ObjectLostError) as error:
-        if getattr(error, "actor_init_failed", False):
-            raise  # what makes workers could not even be sent: no fault of the job
-        return WorkerDied(" ".join(str(error).split()))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None

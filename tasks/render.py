@@ -263,7 +263,7 @@ def _sampled(
     batches = [[wanted[k] for k in batch] for batch in plan]
     jobs = [[renders[index] for index in batch] for batch in batches]
     make_sampler = partial(_sampler, checkpoint.absolute(), settings)
-    sampling = fan_out(make_sampler, jobs, workers=_workers(settings, len(wanted)), gpus=True)
+    sampling = fan_out(make_sampler, jobs, workers=_workers(settings, len(wanted)), gpu=None)
     for job, outcome in track(sampling, len(jobs), "Rendering"):
         codecs = [outcome] * len(batches[job]) if isinstance(outcome, WorkerDied) else outcome
         yield from zip(batches[job], codecs, strict=True)

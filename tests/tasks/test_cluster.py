@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dexter_model.errors import InputError
 from tasks.cluster import WorkerDied, fan_out
 
 
@@ -72,21 +73,49 @@ def test_over_actors_a_lost_worker_costs_no_job_and_a_deadly_job_only_itself(tmp
 
 
 @pytest.mark.cluster
-def test_workers_on_gpus_have_one_each() -> None:
-    """On a cluster that says it has two GPUs, of eight workers asked for there are two, each with a GPU of its own."""
+def test_what_makes_workers_fails_once_and_for_all(tmp_path: Path) -> None:
+    """What making a worker raises is raised; workers that die before their first job end in one clear error."""
+
+    def raising() -> Any:
+        raise ValueError("a worker that is wrong")
+
+    def dying() -> Any:
+        with (tmp_path / "starts").open("a") as starts:
+            starts.write(".")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ValueError, match="a worker that is wrong"):
+        list(fan_out(raising, [1, 2], workers=2))
+    with pytest.raises(InputError, match="3 in a row died before their first job") as told:
+        list(fan_out(dying, [1, 2], workers=1))
+    assert told.value.code == "workers_die"
+    assert (tmp_path / "starts").read_text() == "..."
+
+
+@pytest.mark.cluster
+def test_workers_on_gpus_share_them_as_told(tmp_path: Path) -> None:
+    """On a cluster that says it has two GPUs, of eight workers there are as many as fit; the others hold up nothing."""
     code = """
+import os, sys, time
+from pathlib import Path
 import ray
 from tasks.cluster import fan_out
 
-def make():
+def make(folder, workers):
     class Worker:
         def run(self, job):
-            return tuple(ray.get_gpu_ids())
-    return Worker()
+            (folder / str(os.getpid())).touch()
+            while len(list(folder.iterdir())) < workers:
+                time.sleep(0.05)
+            return os.getpid(), *ray.get_gpu_ids()
+    return Worker
 
 ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
-print(*sorted(set(dict(fan_out(make, range(40), workers=8, gpus=True)).values())))
-print(*set(dict(fan_out(make, range(2), workers=1)).values()))
+for gpu, workers in ((1, 2), (0.5, 4), (0, 1)):
+    folder = Path(sys.argv[1], str(gpu))
+    folder.mkdir()
+    who = set(dict(fan_out(make(folder, workers), range(20), workers=8 if gpu else 1, gpu=gpu)).values())
+    print(len(who), *sorted(gpu for _, *gpus in who for gpu in gpus))
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split("\n") == ["(0,) (1,)", "()", ""]
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n") == ["2 0 1", "4 0 0 1 1", "1", ""]

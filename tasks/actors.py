@@ -1,0 +1,216 @@
+"""Jobs over Ray actors that come and go with the nodes of a cluster.
+
+An actor proves itself before it gets a job, so one that finds no place holds up nothing, and an autoscaler sees it
+waiting. A job whose actor dies runs again; only deaths on a node that lives on are counted against it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dexter_model.errors import InputError
+
+DEATHS_ALLOWED = 3  # of a job's worker, on nodes that live on
+STARTS_ALLOWED = 3  # workers in a row that die before their first job
+LOOK_SECONDS = 5.0  # between two looks at how large the cluster is
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerDied:
+    """In place of a result: the job's worker died ``DEATHS_ALLOWED`` times with nothing else in it."""
+
+    reason: str
+
+
+class Actor:
+    """Holds a worker on a node of the cluster."""
+
+    def __init__(self, settings: dict[str, str], make_worker: Callable[[], Any]) -> None:
+        os.environ.update(settings)  # Ray's own way, the runtime environment, writes secrets into logs
+        self.make_worker = make_worker
+
+    def ready(self) -> str:
+        """Make the worker; the id of the node."""
+        import ray
+
+        self.worker = self.make_worker()
+        return ray.get_runtime_context().get_node_id()
+
+    def run(self, job: Any) -> Any:
+        """What the worker makes of a job."""
+        return self.worker.run(job)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An actor that has its worker, and the id of its node."""
+
+    actor: Any
+    node: str
+
+
+class FanOut:
+    """A fan-out under way: actors that start, are idle or at work; jobs that wait, and whose death is looked into.
+
+    Ray tells of an actor's death once the cluster has made up its mind: with ``max_task_retries`` it waits out what may
+    only be a bad connection. Whose fault the death was is judged by a task sent to the node where it happened: it runs
+    there, or the node is declared dead as well.
+
+    Args:
+        ray: the module, connected.
+        start: starts an ``Actor``.
+        sizes: what an actor takes of each resource.
+        jobs: what actors ``run``.
+        workers: how many actors; None for as many as find a place.
+    """
+
+    def __init__(
+        self, ray: Any, start: Callable[[], Any], sizes: Mapping[str, float], jobs: Sequence[Any], workers: int | None
+    ) -> None:
+        self.ray, self.start, self.sizes, self.jobs, self.workers = ray, start, sizes, jobs, workers
+        self.is_alive = ray.remote(num_cpus=0, max_retries=0)(_nothing)
+        self.waiting = deque(range(len(jobs)))
+        self.starting: dict[Any, tuple[Any, int]] = {}  # actor, how many starts in a row failed with this one
+        self.idle: list[Ready] = []
+        self.running: dict[Any, tuple[int, Ready]] = {}
+        self.judged: dict[Any, tuple[int, str, Exception]] = {}  # job, node, what its actor died of
+        self.done: deque[tuple[int, Any]] = deque()
+        self.deaths: Counter[int] = Counter()
+        self.redone: Counter[str] = Counter()
+        self.failed_starts = 0
+        self.start_again = self.look_again = 0.0
+        self.fit = 0
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        """Results as they come. An actor has its next job before whoever waits for results sees its last one."""
+        try:
+            while self.waiting or self.running or self.judged or self.done:
+                self._start_actors()
+                self._hand_out()
+                if self.done:
+                    yield self.done.popleft()
+                self._settle(0.0 if self.done else LOOK_SECONDS)
+        finally:
+            self._let_go()
+            for _, ready in self.running.values():
+                self.ray.kill(ready.actor)
+            if self.redone:
+                told = ", ".join(f"{count} {why}" for why, count in sorted(self.redone.items()))
+                log.warning("jobs redone: %d of %d (%s)", self.redone.total(), len(self.jobs), told)
+
+    def _start_actors(self) -> None:
+        if not (self.waiting or self.judged):
+            self._let_go()
+            return
+        there = len(self.starting) + len(self.idle) + len(self.running)
+        wanted = min(self._places(), len(self.waiting) + len(self.running)) - there
+        if time.monotonic() >= self.start_again:
+            for _ in range(wanted):
+                actor = self.start()
+                self.starting[actor.ready.remote()] = actor, self.failed_starts + 1
+
+    def _places(self) -> int:
+        """How many actors to have: as told, or as many as fit and one more, for a cluster that may grow."""
+        if self.workers is not None:
+            return self.workers
+        if time.monotonic() >= self.look_again:
+            self.look_again = time.monotonic() + LOOK_SECONDS
+            has = self.ray.cluster_resources()
+            self.fit = min(int(has.get(name, 0) / size) for name, size in self.sizes.items() if size)
+        return max(self.fit, len(self.idle) + len(self.running)) + 1
+
+    def _let_go(self) -> None:
+        """End the actors that do nothing."""
+        for actor in [*(actor for actor, _ in self.starting.values()), *(ready.actor for ready in self.idle)]:
+            self.ray.kill(actor)
+        self.starting.clear()
+        self.idle.clear()
+
+    def _hand_out(self) -> None:
+        while self.waiting and self.idle:
+            index, ready = self.waiting.popleft(), self.idle.pop()
+            self.running[ready.actor.run.remote(self.jobs[index])] = index, ready
+
+    def _settle(self, timeout: float) -> None:
+        """Wait until something has happened, and take note of all that has."""
+        references = [*self.running, *self.starting, *self.judged]
+        if not references:
+            time.sleep(min(timeout, 0.1))
+            return
+        for reference in self.ray.wait(references, num_returns=1, timeout=timeout)[0]:
+            value, death = self._outcome(reference)
+            if reference in self.starting:
+                self._started(*self.starting.pop(reference), value, death)
+            elif reference in self.running:
+                self._ran(*self.running.pop(reference), value, death)
+            else:
+                self._judge(*self.judged.pop(reference))
+
+    def _outcome(self, reference: Any) -> tuple[Any, Exception | None]:
+        """What came of a call, or what its actor died of; what the job raised is raised."""
+        errors = self.ray.exceptions
+        try:
+            return self.ray.get(reference), None
+        except errors.RayTaskError as error:
+            raise error.cause from None
+        except errors.RayError as error:
+            fatal = isinstance(error, errors.RuntimeEnvSetupError | errors.AuthenticationError)
+            if fatal or getattr(error, "actor_init_failed", False):
+                raise  # what makes workers could not even be sent: no fault of the job
+            return None, error
+
+    def _started(self, actor: Any, attempt: int, node: str, death: Exception | None) -> None:
+        if death is None:
+            self.failed_starts = 0
+            self.idle.append(Ready(actor, node))
+            return
+        # Many may fail at once, with a node: what counts is that those started in their place fail as well.
+        if attempt == self.failed_starts + 1:
+            self.failed_starts = attempt
+            self.start_again = time.monotonic() + min(2.0**attempt, 60.0)
+        log.warning("a worker died before its first job: %s", _sentence(death))
+        if self.failed_starts >= STARTS_ALLOWED and not (self.idle or self.running):
+            reason = f"{self.failed_starts} in a row died before their first job: {_sentence(death)}"
+            raise InputError("workers", reason, "See Ray's logs, and whether memory suffices", "workers_die")
+
+    def _ran(self, index: int, ready: Ready, value: Any, death: Exception | None) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        if death is None:
+            self.idle.append(ready)
+            self.done.append((index, value))
+            return
+        self.ray.kill(ready.actor)  # only its result may be lost
+        there = NodeAffinitySchedulingStrategy(ready.node, soft=False)
+        self.judged[self.is_alive.options(scheduling_strategy=there).remote()] = index, ready.node, death
+
+    def _judge(self, index: int, node: str, death: Exception) -> None:
+        """Run a job again whose actor died, unless that happened too often."""
+        lives_on = any(each["NodeID"] == node and each["Alive"] for each in self.ray.nodes())
+        if lives_on and not getattr(death, "preempted", False):
+            why = "died alone"
+            self.deaths[index] += 1
+        else:
+            why = "lost with a node"
+        if self.deaths[index] == DEATHS_ALLOWED:
+            self.done.append((index, WorkerDied(_sentence(death))))
+            return
+        log.warning("job %d runs again, %s: %s", index, why, _sentence(death))
+        self.redone[why] += 1
+        self.waiting.appendleft(index)
+
+
+def _nothing() -> None:
+    """Runs where a node is alive."""
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())
