@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_servers import S3Server, moto
+from s3_servers import CEPH, S3Server, ceph, moto
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,3 +43,24 @@ def moto_bucket(moto_server: S3Server) -> Iterator[str]:
     """``s3://`` URL of an empty bucket; this process and those it starts reach it by ``AWS_*``."""
     with moto_server.used():
         yield moto_server.new_bucket()
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[S3Server]:
+    """One that refuses wrong credentials, as Amazon does."""
+    with ceph() as server:
+        yield server
+
+
+@pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.skipif(not CEPH, reason="no Ceph here"))])
+def s3_server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
+    """Each server in turn, in use."""
+    server: S3Server = request.getfixturevalue(f"{request.param}_server")
+    with server.used():
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> str:
+    """``s3://`` URL of an empty bucket, on each server in turn."""
+    return s3_server.new_bucket()

@@ -11,10 +11,10 @@ from dexter_model.dataset import store
 from dexter_model.dataset.build import Build, building, gathered, shard_name, write_shard
 from dexter_model.dataset.packing import pack
 from dexter_model.dataset.piece import Piece, Quarantined
-from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import list_versions, open_version
 from dexter_model.errors import InputError
 from dexter_model.notes import SCORE_NOTE
+from dexter_model.places import absolute
 
 
 def piece(key: str, notes: int = 30, performances: int = 3, seed: int = 0) -> Piece:
@@ -286,6 +286,6 @@ def test_clear_errors(url: str, tmp_path: Path) -> None:
 
 def test_a_url_means_the_same_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert absolute_url("runs/data") == str(tmp_path / "runs" / "data")
-    assert absolute_url("s3://bucket/data") == "s3://bucket/data"
-    assert absolute_url(str(tmp_path)) == str(tmp_path)
+    assert absolute("runs/data") == str(tmp_path / "runs" / "data")
+    assert absolute("s3://bucket/data") == "s3://bucket/data"
+    assert absolute(str(tmp_path)) == str(tmp_path)
