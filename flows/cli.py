@@ -11,7 +11,7 @@ import sys
 import typer
 
 from dexter_model.errors import InputError, RegressionError
-from flows.commands import codec, corpora, dataset, job, model, nightly, sweep
+from flows.commands import codec, corpora, dataset, deploy, job, model, nightly, sweep
 
 app = typer.Typer(
     name="dexter",
@@ -34,6 +34,7 @@ for command in (
     model.report,
     job.run,
     nightly.nightly,
+    deploy.deploy,
 ):
     app.command(rich_help_panel="Commands")(command)
 
