@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from dexter_model.digests import cache_dir, sha256_bytes, write_atomically
 from dexter_model.errors import InputError
+from dexter_model.tally import watch_s3
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -104,6 +105,19 @@ def names(place: str | Path) -> list[str]:
     return [""] if below.is_file() else sorted(p.relative_to(below).as_posix() for p in below.rglob("*") if p.is_file())
 
 
+def folders(place: str | Path) -> list[str]:
+    """The folders right in a place, sorted; a look at them costs one request a thousand, whatever is inside."""
+    if not is_url(place):
+        return [str(path) for path in sorted(Path(place).glob("*/"))]
+    bucket, key = _split(place)
+    below = f"{key}/" if key else ""
+    with s3_errors(place):
+        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below, Delimiter="/")
+        return sorted(
+            f"s3://{bucket}/{each['Prefix']}".rstrip("/") for p in pages for each in p.get("CommonPrefixes", ())
+        )
+
+
 def read(place: str | Path) -> bytes:
     """The content of a file.
 
@@ -155,7 +169,11 @@ class Writing:
             self.folder = self._scratch / bucket / key
             _fetch(place, _objects(place), self.folder)
             self._pushed = self._stamps()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"cannot be made a folder ({error.strerror})"
+            raise InputError(place, reason, "Name another folder with --out", "out_unwritable") from None
 
     def push(self) -> None:
         """Bring S3 to what the folder holds now; of a local folder nothing is to be done.
@@ -282,7 +300,9 @@ def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> BaseCli
 
     retries: Any = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     timeouts: Any = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
-    return boto3.client("s3", config=Config(retries=retries, max_pool_connections=_TRANSFERS, **timeouts))
+    made = boto3.client("s3", config=Config(retries=retries, max_pool_connections=_TRANSFERS, **timeouts))
+    watch_s3(made)
+    return made
 
 
 def _split(place: str | Path) -> tuple[str, str]:

@@ -35,7 +35,8 @@ def _read(path: str) -> dict[str, Any]:
         compute = found["compute"]
         for each in (compute["cpu_hour"], *compute["gpu_hour"].values()):
             float(each["price"])
-        assert {"currency", "compute"} <= found.keys() and "other" in compute["gpu_hour"]
+        assert {"currency", "compute"} <= found.keys()
+        assert "other" in compute["gpu_hour"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError) as error:
         reason = f"holds no prices ({type(error).__name__}: {error})"
         raise InputError(path, reason, "Write it as configs/prices.yaml is", "prices_invalid") from error

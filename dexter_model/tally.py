@@ -48,17 +48,15 @@ def _sent(request: Any, **_: Any) -> None:
     count("s3_bytes", int(request.headers.get("Content-Length") or 0), direction="sent")
 
 
-def _received(operation_name: str = "", response_dict: Any = None, **_: Any) -> None:
-    answer = response_dict or {}
-    count("s3_requests", operation=operation_name, status=str(answer.get("status_code", "none")))
-    length = answer.get("headers", {}).get("content-length") if operation_name != "HeadObject" else None
+def _received(event_name: str, response_dict: Any = None, **_: Any) -> None:
+    answer, operation = response_dict or {}, event_name.rpartition(".")[2]
+    count("s3_requests", operation=operation, status=str(answer.get("status_code", "none")))
+    length = answer.get("headers", {}).get("content-length") if operation != "HeadObject" else None
     count("s3_bytes", int(length or 0), direction="received")
 
 
-def _failed(
-    operation: Any = None, attempts: int = 1, response: Any = None, caught_exception: Any = None, **_: Any
-) -> None:
+def _failed(event_name: str, attempts: int = 1, response: Any = None, caught_exception: Any = None, **_: Any) -> None:
     status = response[0].status_code if response is not None else None
     if caught_exception is not None or (status is not None and (status >= 500 or status == 429)):
-        told = {"operation": getattr(operation, "name", ""), "attempt": attempts}
-        log.info("storage request failed", extra={**told, "status": status, "error": repr(caught_exception)})
+        told = {"operation": event_name.rpartition(".")[2], "attempt": attempts, "status": status}
+        log.info("storage request failed", extra={**told, "error": repr(caught_exception)})

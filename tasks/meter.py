@@ -6,6 +6,7 @@ whole of the cluster it works on. Without Ray that is this machine.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -39,14 +40,16 @@ class Meter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = time.monotonic()
+        self._there = _machines()
         self._spent = Spent()
 
     def read(self) -> Spent:
         """What was spent so far: the machines there are now count since the last look."""
         with self._lock:
-            now, there = time.monotonic(), _machines()
+            with contextlib.suppress(Exception):  # a cluster out of reach for a moment is as large as it was
+                self._there = _machines()
+            now, there, spent = time.monotonic(), self._there, self._spent
             passed, self._last = now - self._last, now
-            spent = self._spent
             self._spent = Spent(
                 spent.seconds + passed,
                 spent.cpu_seconds + passed * sum(cpu for cpu, _, _ in there),

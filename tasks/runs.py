@@ -1,0 +1,260 @@
+"""A record of every run of a flow: what ran with which parameters, in which stages, what it took and what came of it.
+
+A run writes one JSON file, ``runs/ID.json`` in the place that it writes to, when it begins, every minute, and when it
+ends. Times and costs are there and nowhere else: whatever is digested or compared byte for byte is written by others.
+A flow inside another is a stage of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from logging import getLogger
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from dexter_model import places
+from dexter_model.digests import code_version
+from dexter_model.errors import InputError, RegressionError
+from dexter_model.prices import currency
+from tasks import telemetry
+from tasks.meter import LOOK_SECONDS, Meter, Spent
+from tasks.orchestration import SERVED
+
+FORMAT = "dexter-run-1"
+FOLDER = "runs"
+RUNNING, COMPLETED, REGRESSION, FAILED, INTERRUPTED = "running", "completed", "regression", "failed", "interrupted"
+BEAT_SECONDS = 60.0  # a record that says it is running is written anew so often
+
+log = getLogger(__name__)
+Result = TypeVar("Result")
+Facts = Callable[[Any], dict[str, Any]]
+
+
+class Run:
+    """A run under way. ``stages`` are rows of name, seconds, CPU- and GPU-seconds, cost and what was made."""
+
+    def __init__(self, flow: str, place: str, parameters: BaseModel) -> None:
+        self.began = datetime.now(UTC)
+        self.id = f"{self.began:%Y%m%dT%H%M%SZ}-{flow}-{secrets.token_hex(2)}"
+        self.file = places.join(place, FOLDER, f"{self.id}.json")
+        self.meter = Meter()
+        self.stages: list[dict[str, Any]] = []
+        self.about: dict[str, Any] = {
+            "format": FORMAT,
+            "id": self.id,
+            "flow": flow,
+            "place": str(place),
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "cluster": os.environ.get("RAY_ADDRESS", "this machine"),
+            "prefect": _flow_run(),
+            "code_version": code_version(),
+            "parameters": parameters.model_dump(mode="json"),
+            "began": _iso(self.began),
+        }
+        self._over = threading.Event()
+
+    def write(self, outcome: str, error: str | None = None) -> None:
+        """Write the record. A place that cannot be written to is told, and stops nobody."""
+        now = datetime.now(UTC)
+        content = self.about | {"outcome": outcome, "error": error, "updated": _iso(now), **summary(self.stages)}
+        content |= {"spent": self.meter.read().since(Spent()), "currency": currency(), "stages": self.stages}
+        try:
+            places.write(self.file, (json.dumps(content, indent=1) + "\n").encode())
+        except (OSError, InputError) as failure:
+            log.warning("the record of this run cannot be written: %s", failure)
+
+    def beat(self) -> None:
+        """Look at the cluster every few seconds, and write the record every minute, until the run is over."""
+        left = BEAT_SECONDS
+        while not self._over.wait(LOOK_SECONDS):
+            self.meter.read()
+            left -= LOOK_SECONDS
+            if left <= 0:
+                left = BEAT_SECONDS
+                self.write(RUNNING)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """While the run runs; its outcome is written whatever happens."""
+        before = os.environ.get(telemetry.RUN)
+        os.environ[telemetry.RUN] = self.id  # workers tell it in what they log
+        beating = threading.Thread(target=self.beat, daemon=True)
+        self.write(RUNNING)
+        beating.start()
+        outcome, told = COMPLETED, None
+        try:
+            yield
+        except BaseException as error:
+            outcome, told = _outcome(error), " ".join(str(error).split()) or type(error).__name__
+            raise
+        finally:
+            self._over.set()
+            beating.join()
+            self.write(outcome, told)
+            log.info("run over", extra={"outcome": outcome, **self.meter.read().since(Spent())})
+            os.environ.pop(telemetry.RUN)
+            os.environ.update({telemetry.RUN: before} if before else {})
+
+
+_run: ContextVar[Run | None] = ContextVar("run", default=None)
+_row: ContextVar[dict[str, Any] | None] = ContextVar("row", default=None)
+
+
+def recorded(
+    flow: str, place: Callable[[Any], str], facts: Facts | None = None
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Decorate a flow, a function of parameters, so that each of its runs is recorded.
+
+    Args:
+        flow: what it is called.
+        place: where it writes to, by its parameters.
+        facts: what is worth keeping of its result: ``digest``, ``inputs``, ``quarantined``, ``verdict``, ``figures``.
+    """
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
+        @functools.wraps(function)
+        def wrapped(parameters: Any, **more: Any) -> Result:
+            if _run.get() is not None:
+                with stage(flow) as row:
+                    return _told(row, facts, lambda: function(parameters, **more))
+            run = Run(flow, place(parameters), parameters)
+            token = _run.set(run)
+            try:
+                with run.under_way():
+                    return _alone(run, flow, facts, lambda: function(parameters, **more))
+            finally:
+                _run.reset(token)
+
+        return wrapped
+
+    return decorate
+
+
+def _alone(run: Run, flow: str, facts: Facts | None, work: Callable[[], Result]) -> Result:
+    """Do the work of a flow that nobody called; it is its own only stage unless it has stages."""
+    row: dict[str, Any] = {}
+    try:
+        return _told(row, facts, work)
+    finally:
+        if not run.stages:
+            run.stages.append({"name": flow, **run.meter.read().since(Spent()), **row})
+
+
+def _told(row: dict[str, Any], facts: Facts | None, work: Callable[[], Result]) -> Result:
+    """Do a flow's work and note the facts of its result, also of one that is worse than its baseline."""
+    tell: Facts = facts or (lambda _: {})
+    try:
+        result = work()
+    except RegressionError as error:
+        row |= tell(error.result)
+        raise
+    row |= tell(result)
+    return result
+
+
+@contextmanager
+def stage(name: str) -> Iterator[dict[str, Any]]:
+    """A stage of the run under way; yields its row, to note what it made. Inside another stage it is that one."""
+    run, row = _run.get(), _row.get()
+    if row is not None:
+        yield row
+        return
+    meter = run.meter if run else Meter()
+    before, row = meter.read(), {"name": name}
+    token = _row.set(row)
+    try:
+        yield row
+    finally:
+        _row.reset(token)
+        row |= {**meter.read().since(before), **row}
+        if run:
+            run.stages.append(row)
+            run.write(RUNNING)
+
+
+def summary(stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the stages say of the run as a whole."""
+    last = {name: row[name] for row in stages for name in ("verdict", "figures") if name in row}
+    refused = sum(row.get("quarantined", 0) for row in stages)
+    return {"quarantined": refused, "verdict": last.get("verdict"), "figures": last.get("figures", {})}
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, RegressionError):
+        return REGRESSION
+    return FAILED if isinstance(error, Exception) else INTERRUPTED
+
+
+def _flow_run() -> dict[str, str] | None:
+    """Which run of the Prefect server this is."""
+    if not SERVED:
+        return None
+    from prefect.runtime import flow_run
+
+    return {"id": str(flow_run.id), "name": str(flow_run.name)} if flow_run.id else None
+
+
+def _iso(when: datetime) -> str:
+    return when.isoformat(timespec="seconds")
+
+
+def find_runs(place: str) -> list[str]:
+    """The files of the runs recorded at a place and in the folders in it, newest first."""
+    files = [file for folder in (place, *places.folders(place)) for file in _files(places.join(folder, FOLDER))]
+    return sorted(set(files), key=lambda file: file.rpartition("/")[2], reverse=True)
+
+
+def _files(folder: str) -> list[str]:
+    return [places.join(folder, name) for name in places.names(folder) if name.endswith(".json") and "/" not in name]
+
+
+def read_run(place: str) -> dict[str, Any]:
+    """A run, with ``file``, where it is recorded.
+
+    Args:
+        place: the file of a record, or a place whose latest run is meant.
+
+    Raises:
+        InputError: no run is recorded there (``no_runs``), or the file is no record (``record_unreadable``).
+    """
+    file = place
+    if not place.endswith(".json"):
+        found = find_runs(place)
+        if not found:
+            remedy = "Name the folder that a flow wrote to, or a file of `dexter runs list`"
+            raise InputError(place, "no run is recorded here", remedy, "no_runs")
+        file = found[0]
+    try:
+        record = json.loads(places.read(file))
+        if record["format"] != FORMAT:
+            raise ValueError(f"of the format {record['format']}")
+        return record | {"file": file}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"is no record of a run ({type(error).__name__}: {error})"
+        raise InputError(file, reason, "Name a file of `dexter runs list`", "record_unreadable") from error
+
+
+def list_runs(place: str, limit: int | None = None) -> list[dict[str, Any]]:
+    """The runs at a place and in the folders in it, newest first; files that are no records are left out."""
+    found = []
+    for file in find_runs(place)[:limit]:
+        with suppress(InputError):
+            found.append(read_run(file))
+    return found
+
+
+def state(record: Mapping[str, Any], now: datetime | None = None) -> str:
+    """The outcome of a run; ``lost`` where it says it runs and was not heard of for three beats."""
+    silent = ((now or datetime.now(UTC)) - datetime.fromisoformat(record["updated"])).total_seconds()
+    return "lost" if record["outcome"] == RUNNING and silent > 3 * BEAT_SECONDS else str(record["outcome"])
