@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+from uuid import UUID
 
 import yaml
 
@@ -30,7 +31,7 @@ PoolType = Literal["process", "docker", "kubernetes"]
 BLOCK = "dexter-results"
 NOTIFY = "dexter"
 ZOMBIES, FAILURES = "dexter: crash runs without a heartbeat", "dexter: tell of failed runs"
-OVER = ("Completed", "Failed", "Cancelled", "Crashed")
+OVER = ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed")
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _zombies(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
         within=timedelta(seconds=lab.crash_after),
     )
     message = f"No heartbeat for {lab.crash_after} s: its process, machine or network is gone. Run it again to go on."
-    crash = ChangeFlowRunState(state=StateType.CRASHED, message=message)
+    crash = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=message, force=False)
     if not dry_run:
         _automation(client, ZOMBIES, trigger, crash)
     return f"automation “{ZOMBIES}”: after {lab.crash_after} s"
@@ -183,6 +184,7 @@ def _failures(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
     from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.types import SecretDict
 
     trigger = EventTrigger(
         match={"prefect.resource.id": "prefect.flow-run.*"},
@@ -190,7 +192,7 @@ def _failures(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
             {"prefect.resource.id": "prefect.tag.dexter", "prefect.resource.role": "tag"},
             {"prefect.resource.role": "deployment"},
         ],
-        expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
+        expect={f"prefect.flow-run.{state}" for state in ("Failed", "TimedOut", "Crashed")},
         for_each={"prefect.resource.id"},
         posture=Posture.Reactive,
         threshold=1,
@@ -201,10 +203,12 @@ def _failures(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
             name=NOTIFY,
             url="{{url}}",
             json_data={"text": "{{subject}}\n{{body}}"},
-            secrets={"url": lab.notify},  # type: ignore[arg-type]
+            headers=None,
+            cookies=None,
+            secrets=SecretDict({"url": lab.notify}),
         )
         tell = SendNotification(
-            block_document_id=hook.save(NOTIFY, overwrite=True),
+            block_document_id=cast(UUID, hook.save(NOTIFY, overwrite=True)),
             subject="dexter: {{ flow.name }} {{ flow_run.state.name }}",
             body="{{ flow_run.name }}: {{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
         )

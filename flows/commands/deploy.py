@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from dexter_model.errors import InputError
 from flows.commands import options
+
+PoolType = Literal["process", "docker", "kubernetes"]
 
 
 def deploy(
     file: Annotated[Path, typer.Option(help="The deployments.")] = Path("prefect.yaml"),
     pool: Annotated[str, typer.Option(envvar="DEXTER_WORK_POOL", help="Work pool.")] = "dexter",
     pool_type: Annotated[
-        str, typer.Option(envvar="DEXTER_WORK_POOL_TYPE", help="process, docker or kubernetes; of a new pool.")
+        PoolType, typer.Option(envvar="DEXTER_WORK_POOL_TYPE", help="What a new pool starts for a run.")
     ] = "process",
     image: Annotated[
         str | None, typer.Option(envvar="DEXTER_IMAGE", help="Image that a new docker or kubernetes pool starts.")
@@ -41,10 +42,6 @@ def deploy(
     from flows.deploy import Lab
     from flows.deploy import deploy as apply
 
-    if pool_type not in ("process", "docker", "kubernetes"):
-        raise InputError(
-            f"--pool-type {pool_type}", "is not known", "Take process, docker or kubernetes", "no_pool_type"
-        )
     lab = Lab(
         pool, pool_type, image, at_once, out, work_dir or os.getcwd(), crash_after, os.environ.get("DEXTER_NOTIFY_URL")
     )
