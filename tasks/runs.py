@@ -8,6 +8,7 @@ A flow inside another is a stage of it.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 import secrets
@@ -45,7 +46,8 @@ class Run:
 
     def __init__(self, flow: str, place: str, parameters: BaseModel) -> None:
         self.began = datetime.now(UTC)
-        self.id = f"{self.began:%Y%m%dT%H%M%SZ}-{flow}-{secrets.token_hex(2)}"
+        when = f"{self.began:%Y%m%dT%H%M%S}.{self.began.microsecond // 1000:03d}Z"
+        self.id = f"{when}-{flow}-{secrets.token_hex(2)}"
         self.file = places.join(place, FOLDER, f"{self.id}.json")
         self.meter = Meter()
         self.stages: list[dict[str, Any]] = []
@@ -136,6 +138,8 @@ def recorded(
             finally:
                 _run.reset(token)
 
+        # Prefect looks annotations up in the wrapper's module, which does not have them: here they are resolved.
+        wrapped.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
         return wrapped
 
     return decorate
