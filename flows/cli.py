@@ -11,7 +11,8 @@ import sys
 import typer
 
 from dexter_model.errors import InputError, RegressionError
-from flows.commands import codec, corpora, dataset, deploy, job, model, nightly, sweep
+from flows.commands import codec, corpora, dataset, deploy, job, model, nightly, runs, status, sweep
+from tasks.telemetry import start_logging
 
 app = typer.Typer(
     name="dexter",
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(runs.app, name="runs")
 for command in (
     codec.encode,
     codec.decode,
@@ -35,12 +37,14 @@ for command in (
     job.run,
     nightly.nightly,
     deploy.deploy,
+    status.status,
 ):
     app.command(rich_help_panel="Commands")(command)
 
 
 def main() -> None:
     """Run the command; bad input is one sentence on standard error and exit code 2, a regression 3, interrupted 130."""
+    start_logging()
     try:
         app()
     except InputError as error:

@@ -7,15 +7,18 @@ from typing import Any
 
 from dexter_model.errors import RegressionError
 from dexter_model.metrics.regression import headline, told
+from flows.facts import of_evaluation
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.evaluate import evaluate as evaluate_renders
 from tasks.orchestration import flow, publish_link, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
+from tasks.runs import recorded
 
 
 @flow(name="evaluate", flow_run_name="evaluate {parameters.out}")
+@recorded("evaluate", lambda parameters: parameters.out, of_evaluation)
 def evaluate(parameters: EvaluateParameters, page: bool = True) -> EvaluationResult:
     """Measure renders against every human performance of their pieces, beside the references.
 

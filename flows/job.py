@@ -8,13 +8,15 @@ from flows.build import build
 from flows.parameters import JobParameters, ReportParameters
 from flows.render import render
 from flows.report import report
-from flows.stages import Stages, digest_of_renders, evaluated
+from flows.stages import Stages, evaluated
 from flows.train import train
 from tasks.orchestration import SERVED, flow, publish_markdown
 from tasks.progress import say
+from tasks.runs import recorded
 
 
 @flow(name="main-job", flow_run_name="main job {parameters.out}")
+@recorded("main-job", lambda parameters: parameters.out)
 def run(parameters: JobParameters) -> Path:
     """Build, train, render, evaluate, report; every stage goes on from what is there.
 
@@ -26,15 +28,13 @@ def run(parameters: JobParameters) -> Path:
     """
     stages = Stages()
     data = stages.run("build", lambda: build(parameters.build))
-    stages.tell(version=data.version, digest=data.digest)
     model = stages.run("train", lambda: train(parameters.train))
-    stages.tell(digest=model.digest, seed=parameters.train.training.seed)
+    stages.tell(seed=parameters.train.training.seed)
     checkpoint = parameters.render.checkpoint or str(model.best or model.checkpoint)
     say(f"checkpoint to render with: {checkpoint}")
-    renders = stages.run("render", lambda: render(parameters.render.model_copy(update={"checkpoint": checkpoint})))
-    stages.tell(digest=digest_of_renders(renders), seed=parameters.render.seed)
-    evaluation, worse = stages.run("evaluate", lambda: evaluated(parameters.evaluate))
-    stages.tell(digest=evaluation.digest)
+    stages.run("render", lambda: render(parameters.render.model_copy(update={"checkpoint": checkpoint})))
+    stages.tell(seed=parameters.render.seed)
+    _, worse = stages.run("evaluate", lambda: evaluated(parameters.evaluate))
     told = ReportParameters(
         out=parameters.out,
         store=parameters.build.store,

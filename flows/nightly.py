@@ -23,10 +23,11 @@ from flows.build import build
 from flows.parameters import EvaluateParameters, NightlyParameters, RenderParameters, ReportParameters
 from flows.render import model_of, render
 from flows.report import report
-from flows.stages import Stages, digest_of_renders, evaluated
+from flows.stages import Stages, evaluated
 from tasks.evaluate import EvaluationResult
 from tasks.orchestration import HOUR, flow, link_to, only_writer, publish_markdown, tag_run
 from tasks.progress import say
+from tasks.runs import recorded
 
 HISTORY, NIGHTS = "nights.json", "nights"
 FIRST, PASSED, REGRESSED = "first", "passed", "regression"
@@ -44,6 +45,7 @@ class Night:
 
 
 @flow(name="nightly", flow_run_name="nightly {parameters.out}", timeout_seconds=20 * HOUR)
+@recorded("nightly", lambda parameters: parameters.out)
 def nightly(parameters: NightlyParameters) -> Night:
     """Build, render with one checkpoint, evaluate beside the accepted night, report; the first night is accepted.
 
@@ -63,12 +65,10 @@ def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None
     name, baseline = begun(history), baseline_of(parameters, history)
     folder, stages = places.join(parameters.out, NIGHTS, name), Stages()
     data = stages.run("build", lambda: build(parameters.build))
-    stages.tell(version=data.version, digest=data.digest)
     how = parameters.render.model_copy(update={"out": places.join(folder, "renders"), "version": data.version})
-    renders = stages.run("render", lambda: render(how))
-    stages.tell(digest=digest_of_renders(renders), seed=how.seed)
+    stages.run("render", lambda: render(how))
+    stages.tell(seed=how.seed)
     evaluation, worse = stages.run("evaluate", lambda: evaluated(_evaluation(parameters, how, folder, baseline)))
-    stages.tell(digest=evaluation.digest)
     told = ReportParameters(
         out=folder,
         store=parameters.build.store,

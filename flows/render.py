@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 from dexter_model import places
+from flows.facts import of_renders
 from flows.parameters import RenderParameters
 from tasks.controls import Controls
 from tasks.orchestration import flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.render import RenderResult, RenderSettings, render_scores, render_split
+from tasks.runs import recorded
 
 
 @flow(name="render", flow_run_name="render {parameters.out}")
+@recorded("render", lambda parameters: parameters.out, of_renders)
 def render(parameters: RenderParameters) -> RenderResult:
     """Render score files, or the pieces of a data set's split; what is rendered already is kept."""
     settings = RenderSettings(

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from dexter_model import places
-from dexter_model.digests import code_version, json_digest
+from dexter_model.digests import code_version
 from dexter_model.errors import RegressionError
+from dexter_model.prices import currency
 from flows.evaluate import evaluate
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.progress import say
-from tasks.render import RenderResult
+from tasks.runs import stage
 
 RUN = "run.json"
 Result = TypeVar("Result")
 
 
 class Stages:
-    """The stages of a job that are done: ``rows`` with name, seconds, and what else is told of them."""
+    """The stages of a job that are done: ``rows`` of the record of its run (``tasks.runs``)."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -31,13 +31,13 @@ class Stages:
     def run(self, name: str, work: Callable[[], Result]) -> Result:
         """Do a stage; it gets a row when it is done."""
         say(f"-- {name}")
-        began = time.monotonic()
-        result = work()
-        self.rows.append({"name": name, "seconds": round(time.monotonic() - began, 1)})
+        with stage(name) as row:
+            result = work()
+        self.rows.append(row)
         return result
 
     def tell(self, **about: Any) -> None:
-        """What the last stage made: its digest, version, seed."""
+        """What else decided the last stage: its seed."""
         self.rows[-1] |= about
 
     def record(self, folder: str, parameters: BaseModel, **more: Any) -> None:
@@ -49,13 +49,13 @@ class Stages:
 
     def as_markdown(self) -> str:
         """A table of the stages, for Prefect's artifact."""
-        rows = [f"| {s['name']} | {s['seconds']:.1f} | `{str(s.get('digest', ''))[:12]}` |" for s in self.rows]
-        return "\n".join(["| stage | s | digest |", "|---|---|---|", *rows])
-
-
-def digest_of_renders(result: RenderResult) -> str:
-    """Digest of what was rendered, by name."""
-    return json_digest([[row["name"], row["digest"], row["codec_digest"]] for row in result.renders])
+        rows = [
+            f"| {row['name']} | {row['seconds']:.1f} | {row['cpu_seconds']:.0f} | {row['cost']:.4f} "
+            f"| `{str(row.get('digest', ''))[:12]}` |"
+            for row in self.rows
+        ]
+        head = f"| stage | s | CPU s | {currency()}, estimated | digest |"
+        return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def evaluated(parameters: EvaluateParameters) -> tuple[EvaluationResult, RegressionError | None]:

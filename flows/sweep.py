@@ -21,6 +21,7 @@ from flows.render import render
 from tasks.orchestration import flow, publish_link, publish_markdown
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
+from tasks.runs import recorded
 from tasks.sweep import Setting, compare_sweep, renders_there
 
 STEPS_SHOWN = 20
@@ -54,6 +55,7 @@ class SweepResult:
 
 
 @flow(name="sweep", flow_run_name="sweep {parameters.out}")
+@recorded("sweep", lambda parameters: parameters.out)
 def sweep(parameters: SweepParameters) -> SweepResult:
     """Render a data set's split with every setting of a grid, evaluate all, and tell which is worth its cost.
 

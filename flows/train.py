@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from flows.facts import of_training
 from flows.parameters import TrainParameters
 from tasks.orchestration import flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
+from tasks.runs import recorded
 from tasks.train import TrainResult
 from tasks.train import train as train_model
 
 
 @flow(name="train", flow_run_name="train {parameters.out}")
+@recorded("train", lambda parameters: parameters.out, of_training)
 def train(parameters: TrainParameters) -> TrainResult:
     """Train a model by Ray Train; an interrupted training goes on from its last checkpoint."""
     tag_run(store=parameters.store, model=parameters.label)

@@ -1,0 +1,198 @@
+"""What the platform does now and next: of a Prefect server, of a Ray cluster, of the records of runs at places.
+
+Each part is looked at by itself, and one that is out of reach is told as such beside the others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from dexter_model.errors import InputError
+from tasks.runs import RUNNING, list_runs, state
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+NIGHTLY = "nightly"  # the flow's name in records, and the key of its artifact
+LATE = timedelta(seconds=60)  # after its hour a run that has not begun is late
+SOON = 10  # scheduled runs told
+RUNS_SEEN = 200  # records looked through for the last night
+
+Part = dict[str, Any]
+
+
+def prefect_status() -> Part:
+    """What runs, what comes next, deployments, workers, and the last nightly verdict, by the server at PREFECT_API_URL.
+
+    Raises:
+        InputError: it does not answer (``prefect_unreachable``).
+    """
+    url = os.environ["PREFECT_API_URL"]
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "0")  # who asks for the status does not wait for a dead server
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectException
+
+    try:
+        with get_client(sync_client=True) as client:
+            return {"url": url, **_flow_runs(client), **_deployments(client), **_last_night(client)}
+    except (httpx.HTTPError, PrefectException, OSError, RuntimeError) as error:
+        remedy = "Start it, or correct PREFECT_API_URL"
+        raise InputError(url, f"no Prefect server answers ({error})", remedy, "prefect_unreachable") from error
+
+
+def _flow_runs(client: SyncPrefectClient) -> Part:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    def of(*types: StateType) -> FlowRunFilter:
+        return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))))
+
+    under_way = of(StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+    running = client.read_flow_runs(flow_run_filter=under_way, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=50)
+    coming = client.read_flow_runs(
+        flow_run_filter=of(StateType.SCHEDULED), sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=SOON
+    )
+    now = datetime.now(UTC)
+    return {
+        "running": [
+            {"name": run.name, "state": run.state_name, "since": _time(run.start_time), "tags": run.tags}
+            for run in running
+            if run.parent_task_run_id is None
+        ],
+        "scheduled": [
+            {
+                "name": run.name,
+                "at": _time(run.expected_start_time),
+                "late": run.expected_start_time is not None and run.expected_start_time < now - LATE,
+                "tags": run.tags,
+            }
+            for run in coming
+        ],
+    }
+
+
+def _deployments(client: SyncPrefectClient) -> Part:
+    from prefect.client.schemas.objects import WorkerStatus
+
+    flows = {flow.id: flow.name for flow in client.read_flows()}
+    workers: dict[str, int] = {}
+    for pool in client.read_work_pools():
+        there = client.read_workers_for_work_pool(pool.name)
+        workers[pool.name] = sum(worker.status == WorkerStatus.ONLINE for worker in there)
+    return {
+        "workers": workers,
+        "deployments": [
+            {
+                "name": f"{flows.get(each.flow_id)}/{each.name}",
+                "paused": each.paused,
+                "schedules": [_schedule(schedule.schedule) for schedule in each.schedules if schedule.active],
+            }
+            for each in client.read_deployments()
+        ],
+    }
+
+
+def _schedule(schedule: Any) -> str:
+    return str(getattr(schedule, "cron", None) or getattr(schedule, "interval", None) or schedule)
+
+
+def _last_night(client: SyncPrefectClient) -> Part:
+    """The verdict and the headline of the newest artifact of the nightly flow, whose first line has both."""
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    mine = ArtifactFilter(key=ArtifactFilterKey(any_=[NIGHTLY]))
+    found = client.read_artifacts(artifact_filter=mine, sort=ArtifactSort.CREATED_DESC, limit=1)
+    told = re.match(r"\*\*(\w+)\*\*: (.*)", str(found[0].data)) if found else None
+    if not told:
+        return {"nightly": None}
+    return {"nightly": {"verdict": told[1], "headline": told[2], "at": _time(found[0].created)}}
+
+
+def _time(when: datetime | None) -> str | None:
+    return when.astimezone(UTC).isoformat(timespec="seconds") if when else None
+
+
+def records_status(places: Sequence[str]) -> Part:
+    """What runs, was lost, and the last nightly verdict, by the records of runs at places.
+
+    Raises:
+        InputError: a place cannot be read.
+    """
+    records = [record for place in places for record in list_runs(place, RUNS_SEEN)]
+    records.sort(key=lambda record: record["began"], reverse=True)
+    nights = [record for record in records if record["flow"] == NIGHTLY and record["outcome"] != RUNNING]
+    return {
+        "places": list(places),
+        "running": [_of(record) for record in records if state(record) == RUNNING],
+        "lost": [_of(record) for record in records if state(record) == "lost"],
+        "last": [_of(record) for record in records[:SOON]],
+        "nightly": _of(nights[0]) | {"headline": _headline(nights[0])} if nights else None,
+    }
+
+
+def _of(record: Part) -> Part:
+    told = {name: record[name] for name in ("flow", "began", "updated", "verdict", "error", "file")}
+    return told | {"outcome": state(record), "seconds": record["spent"]["seconds"], "cost": record["spent"]["cost"]}
+
+
+def _headline(record: Part) -> str:
+    told = [row["headline"] for row in record["stages"] if "headline" in row]
+    return told[-1] if told else record["error"] or ""
+
+
+def ray_status() -> Part:
+    """Nodes, what they have and what of it is free, of the cluster at RAY_ADDRESS.
+
+    Raises:
+        InputError: it cannot be joined (``ray_unreachable``).
+    """
+    from tasks.cluster import ray_session
+
+    address = os.environ["RAY_ADDRESS"]
+    try:
+        ray = ray_session()
+        nodes, free = ray.nodes(), ray.available_resources()
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = f"no Ray cluster can be joined ({' '.join(str(error).split())})"
+        raise InputError(address, reason, "Start it, or correct RAY_ADDRESS", "ray_unreachable") from error
+    kinds = ("CPU", "GPU", "memory", "object_store_memory")
+    return {
+        "address": address,
+        "nodes": [
+            {
+                "id": node["NodeID"][:12],
+                "host": node["NodeManagerHostname"],
+                "alive": node["Alive"],
+                **{kind: node["Resources"][kind] for kind in kinds if kind in node["Resources"]},
+            }
+            for node in nodes
+        ],
+        "free": {kind: free.get(kind, 0.0) for kind in kinds if any(kind in node["Resources"] for node in nodes)},
+    }
+
+
+def store_status(url: str) -> Part:
+    """The current version of a data set.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    from dexter_model.dataset import history
+
+    current = next(version for version in history.log(url) if version.current)
+    return {
+        "url": url,
+        "version": current.id,
+        "digest": current.digest,
+        "published": _time(current.published),
+        "pieces": current.pieces,
+        "performances": current.performances,
+        "quarantined": current.quarantined,
+    }
