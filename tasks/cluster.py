@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -53,6 +54,9 @@ def ray_session(workers: int = 0) -> Any:
 
     if ray.is_initialized():
         return ray
+    if callable(signal.getsignal(signal.SIGTERM)):
+        # Ray's own handler ends the process; whoever has one here, such as a Prefect run to be cancelled, knows better.
+        ray._private.utils.set_sigterm_handler = lambda _handler: None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
         ray.init(address="local", num_cpus=max(workers, cpus()), include_dashboard=False, **quiet)
