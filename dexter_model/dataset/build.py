@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import icechunk
@@ -28,7 +28,7 @@ from dexter_model.dataset.repository import (
     create_repository,
     local_folder,
     open_repository,
-    storage_errors,
+    patiently,
 )
 from dexter_model.dataset.splits import split_of_works
 from dexter_model.dataset.store import DatasetVersion, current_version, read_array, root_group
@@ -50,12 +50,16 @@ class Build:
         self.repository = repository
         self.current: DatasetVersion | None = current_version(repository, url)
         self._main = repository.lookup_branch(MAIN)
-        self._tag_current()
+        if self.current is not None:
+            self._tag(self.current.id, self._main)
         self._resume_or_start()
         self._tip = repository.lookup_branch(BUILD)
 
     def finished_shards(self) -> set[str]:
         """Names of the shards on the build branch: of the current version, and finished by a build that was killed."""
+        return patiently(self.url, self._finished_shards)
+
+    def _finished_shards(self) -> set[str]:
         root = root_group(self.repository, BUILD)
         return _shards(root) if root is not None else set()
 
@@ -65,12 +69,19 @@ class Build:
         Raises:
             InputError: another build committed meanwhile (``store_busy``).
         """
-        session = self._session()
-        session.merge(fork)
-        self._commit(session, f"shard {shard}")
+
+        def merged() -> icechunk.Session:
+            session = self._session()
+            session.merge(fork)
+            return session
+
+        self._commit(merged, f"shard {shard}")
 
     def manifest(self, shard: str) -> Tables:
         """The table rows of a finished shard."""
+        return patiently(self.url, lambda: self._manifest(shard))
+
+    def _manifest(self, shard: str) -> Tables:
         root = root_group(self.repository, BUILD)
         assert root is not None
         return json.loads(read_array(root, f"shards/{shard}/manifest").tobytes())
@@ -117,24 +128,26 @@ class Build:
         now = self.current
         if now is not None and now.digest == digest and now.sources.equals(frames["sources"]):
             return now
+        version = f"v{1 + max((int(tag[1:]) for tag in patiently(self.url, self.repository.list_tags)), default=0)}"
+        attributes: dict[str, Any] = {"format": FORMAT, "version": version, "digest": digest, "encoder": made_by}
+        attributes["follows"] = now.id if now else None
+        snapshot = self._commit(lambda: self._written(frames, attributes), f"{_VERSION}{version}")
+        self._point(MAIN, self._main, snapshot)
+        patiently(self.url, lambda: self._tag(version, snapshot))
+        published = patiently(self.url, lambda: current_version(self.repository, self.url))
+        assert published is not None
+        return published
+
+    def _written(self, frames: Mapping[str, pl.DataFrame], attributes: Mapping[str, Any]) -> icechunk.Session:
+        """A session that holds a version, without the shards it left behind."""
         session = self._session()
         root = zarr.open_group(session.store, mode="a")
         for dead in _shards(root) - set(frames["catalogue"]["shard"]):
             del root[f"shards/{dead}"]
         for name, frame in frames.items():
             _write_table(root, name, frame)
-        version = f"v{1 + max((int(tag[1:]) for tag in self.repository.list_tags()), default=0)}"
-        attributes: dict[str, Any] = {"format": FORMAT, "version": version, "digest": digest, "encoder": made_by}
-        root.attrs.update(attributes | {"follows": now.id if now else None})
-        snapshot = self._commit(session, f"{_VERSION}{version}")
-        try:
-            self.repository.reset_branch(MAIN, snapshot, from_snapshot_id=self._main)
-        except icechunk.IcechunkError as error:
-            raise _busy(self.url) from error
-        self.repository.create_tag(version, snapshot)
-        published = current_version(self.repository, self.url)
-        assert published is not None
-        return published
+        root.attrs.update(attributes)
+        return session
 
     def roll_back(self, version: str) -> None:
         """Make a version that was published before the current one; readers see it from one moment to the next.
@@ -142,10 +155,8 @@ class Build:
         Raises:
             InputError: another build published meanwhile (``store_busy``).
         """
-        try:
-            self.repository.reset_branch(MAIN, self.repository.lookup_tag(version), from_snapshot_id=self._main)
-        except icechunk.IcechunkError as error:
-            raise _busy(self.url) from error
+        snapshot = patiently(self.url, lambda: self.repository.lookup_tag(version))
+        self._point(MAIN, self._main, snapshot)
 
     def _session(self) -> icechunk.Session:
         """A session on top of this build's last commit, if that still is the last one."""
@@ -154,18 +165,32 @@ class Build:
             raise _busy(self.url)
         return session
 
-    def _commit(self, session: icechunk.Session, message: str) -> str:
-        try:
-            with storage_errors(self.url):
-                self._tip = session.commit(message)
-        except icechunk.ConflictError as error:
-            raise _busy(self.url) from error
-        return self._tip
+    def _commit(self, changed: Callable[[], icechunk.Session], message: str) -> str:
+        """Put what a session changed on top of the build branch.
 
-    def _tag_current(self) -> None:
+        In two steps, so that it is known which snapshot is ours: a commit whose answer was lost is found again.
+        """
+        snapshot = patiently(self.url, lambda: changed().flush(message))
+        self._point(BUILD, self._tip, snapshot)
+        self._tip = snapshot
+        return snapshot
+
+    def _point(self, branch: str, before: str, to: str) -> None:
+        """Move a branch that nobody else moved; a try whose answer was lost may have done it already."""
+
+        def move() -> None:
+            now = self.repository.lookup_branch(branch)
+            if now not in (before, to):
+                raise _busy(self.url)
+            if now != to:
+                self.repository.reset_branch(branch, to, from_snapshot_id=before)
+
+        patiently(self.url, move)
+
+    def _tag(self, version: str, snapshot: str) -> None:
         # A build killed between publishing and tagging leaves this to the next one.
-        if self.current is not None and self.current.id not in self.repository.list_tags():
-            self.repository.create_tag(self.current.id, self._main)
+        if version not in self.repository.list_tags():
+            self.repository.create_tag(version, snapshot)
 
     def _resume_or_start(self) -> None:
         """Go on with the build branch if it grew from the current version, else begin it there.
@@ -209,7 +234,8 @@ def building(url: str) -> Iterator[Build]:
             except BlockingIOError:
                 raise _busy(url) from None
         create_repository(url)
-        yield Build(url, open_repository(url))
+        repository = open_repository(url)
+        yield patiently(url, lambda: Build(url, repository))
 
 
 def shard_name(results: Iterable[str]) -> str:
@@ -224,14 +250,18 @@ def write_shard(
 
     Safe in any process at the same time as others: it only adds chunks, which nothing refers to yet.
     """
-    fork = open_repository(url).writable_session(BUILD).fork()
-    group = zarr.open_group(fork.store, mode="a").require_group("shards").create_group(shard)
+    repository = open_repository(url)
     rows = describe(pieces, shard) | {"quarantine": quarantine_rows(quarantined), "sources": list(sources)}
-    manifest = np.frombuffer(json.dumps(rows).encode(), np.uint8)
-    with storage_errors(url):
-        for name, array in (pack(pieces) | {"manifest": manifest}).items():
+    arrays = pack(pieces) | {"manifest": np.frombuffer(json.dumps(rows).encode(), np.uint8)}
+
+    def write() -> icechunk.ForkSession:
+        fork = repository.writable_session(BUILD).fork()
+        group = zarr.open_group(fork.store, mode="a").require_group("shards").create_group(shard)
+        for name, array in arrays.items():
             group.create_array(name, data=array, chunks=tuple(max(1, length) for length in array.shape))
-    return fork
+        return fork
+
+    return patiently(url, write)
 
 
 def gathered(parts: Iterable[Tables]) -> Tables:

@@ -16,7 +16,7 @@ import zarr
 
 from dexter_model.dataset.packing import BEFORE, TABLES, unpack
 from dexter_model.dataset.piece import Piece
-from dexter_model.dataset.repository import MAIN, READABLE, open_repository
+from dexter_model.dataset.repository import MAIN, READABLE, open_repository, patiently
 from dexter_model.errors import InputError
 
 _SHARDS_KEPT = 4  # arrays of the shards used last, for pieces asked for one by one
@@ -84,7 +84,7 @@ class DatasetVersion:
         for row in rows:
             name = row["shard"]
             if name not in shards:
-                shards[name] = read_shard(self._group, name)
+                shards[name] = self._read_shard(name)
             yield self._unpack(shards[name], row)
             left[name] -= 1
             if not left[name]:
@@ -114,14 +114,24 @@ class DatasetVersion:
 
     def _shard(self, name: str) -> dict[str, np.ndarray]:
         if name not in self._kept:
-            self._kept[name] = read_shard(self._group, name)
+            self._kept[name] = self._read_shard(name)
             while len(self._kept) > _SHARDS_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(name)
         return self._kept[name]
 
+    def _read_shard(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of a shard by name, fetched at the same time: on S3 each costs a round trip."""
+        shard = patiently(self.url, lambda: self._group[f"shards/{name}"])
+        assert isinstance(shard, zarr.Group)
+        names = patiently(self.url, lambda: sorted(shard.array_keys()))
+        with ThreadPoolExecutor(8) as threads:
+            read = threads.map(lambda array: patiently(self.url, lambda: read_array(shard, array)), names)
+            return dict(zip(names, read, strict=True))
+
     def _table(self, name: str) -> pl.DataFrame:
-        table = pl.read_parquet(io.BytesIO(read_array(self._group, f"tables/{name}").tobytes()))
+        data = patiently(self.url, lambda: read_array(self._group, f"tables/{name}"))
+        table = pl.read_parquet(io.BytesIO(data.tobytes()))
         later = [column for column in TABLES[name] if column not in table.columns]
         return table.with_columns(pl.lit(BEFORE.get(column)).alias(column) for column in later)
 
@@ -137,16 +147,17 @@ def open_version(url: str, version: str | None = None) -> DatasetVersion:
         InputError: no data set there (``no_dataset``), or no such version (``no_version``).
     """
     repository = open_repository(url)
-    current = current_version(repository, url)
+    current = patiently(url, lambda: current_version(repository, url))
     if current is None:
         remedy = "Finish the build with `dexter dataset build`"
         raise InputError(url, "holds no finished version", remedy, "no_dataset")
     if version is None or version == current.id:
         return current
-    if version not in repository.list_tags():
-        known = ", ".join(list_versions(url))
-        raise InputError(url, f"has no version {version}", f"Choose one of {known}", "no_version")
-    return DatasetVersion(url, zarr.open_group(repository.readonly_session(tag=version).store, mode="r"))
+    known = _versions(repository, url)
+    if version not in known:
+        raise InputError(url, f"has no version {version}", f"Choose one of {', '.join(known)}", "no_version")
+    group = patiently(url, lambda: zarr.open_group(repository.readonly_session(tag=version).store, mode="r"))
+    return DatasetVersion(url, group)
 
 
 def current_version(repository: icechunk.Repository, url: str) -> DatasetVersion | None:
@@ -166,7 +177,11 @@ def current_version(repository: icechunk.Repository, url: str) -> DatasetVersion
 
 def list_versions(url: str) -> list[str]:
     """The versions of a data set, oldest first."""
-    return sorted(open_repository(url).list_tags(), key=lambda tag: int(tag[1:]))
+    return _versions(open_repository(url), url)
+
+
+def _versions(repository: icechunk.Repository, url: str) -> list[str]:
+    return sorted(patiently(url, repository.list_tags), key=lambda tag: int(tag[1:]))
 
 
 def root_group(repository: icechunk.Repository, branch: str) -> zarr.Group | None:
@@ -182,12 +197,3 @@ def read_array(group: zarr.Group, path: str) -> np.ndarray:
     array = group[path]
     assert isinstance(array, zarr.Array)
     return np.asarray(array[...])
-
-
-def read_shard(group: zarr.Group, name: str) -> dict[str, np.ndarray]:
-    """The arrays of a shard by name, fetched at the same time: on S3 each costs a round trip."""
-    shard = group[f"shards/{name}"]
-    assert isinstance(shard, zarr.Group)
-    names = sorted(shard.array_keys())
-    with ThreadPoolExecutor(8) as threads:
-        return dict(zip(names, threads.map(lambda array: read_array(shard, array), names), strict=True))

@@ -148,8 +148,12 @@ def test_a_build_killed_before_it_published_leaves_nothing_that_is_missed(
     """The commit of a version without b's shard was made, and nobody was told: b may still be wanted."""
     build(url, [A, B])
 
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    move = icechunk.Repository.reset_branch
+
+    def killed(repository: icechunk.Repository, branch: str, *to: str, **expected: str) -> None:
+        if branch == "main":
+            raise KeyboardInterrupt
+        move(repository, branch, *to, **expected)
 
     with monkeypatch.context() as patched:
         patched.setattr(icechunk.Repository, "reset_branch", killed)
