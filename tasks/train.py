@@ -10,31 +10,38 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
+import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.dataset.perceptual import refuse_unlearnable
-from dexter_model.dataset.repository import absolute_url
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.digests import write_atomically
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
 from dexter_model.expression.resuming import steps_taken
-from dexter_model.training.checkpoint import load_checkpoint
-from tasks.cluster import ray_session
+from dexter_model.places import absolute
+from dexter_model.training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
+from tasks.cluster import is_ours, ray_session, settings_of_jobs
 from tasks.orchestration import task
 from tasks.progress import bar
 
 if TYPE_CHECKING:
+    from ray.train import ScalingConfig, WorkerGroupError
+
     from dexter_model.expression.data import ResidentNotes
     from dexter_model.training.loop import Progress
 
-MAX_FAILURES = 3  # lost workers or nodes that a run survives; each time it goes on from the last checkpoint
+MAX_FAILURES = 3  # lost workers or nodes between two checkpoints that a run survives; of announced losses, any number
 _POLL_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def train(
         remedy = f"Take as many workers as divide training.batch_size, {config.training.batch_size}"
         raise InputError("workers", f"{workers} cannot share a batch evenly", remedy, "option_invalid")
     began, out = time.monotonic(), Path(out).absolute()
-    url = absolute_url(dataset_url)
+    url = absolute(dataset_url)
     opened = open_version(url, version)
     dataset = {"version": opened.id, "digest": opened.digest}
     if steps_taken(out, config, dataset, label) < config.training.steps:
@@ -123,37 +130,66 @@ def resident_split(opened: DatasetVersion, split: str, model: DenoiserConfig) ->
 
 
 def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
+    """Fit, and go on from the last checkpoint when workers were lost, however often, as long as that gets on."""
     out = Path(settings["out"])
     ray = ray_session(workers)
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    resources = ray.cluster_resources()
-    threads = settings["config"]["training"]["threads"]
-    scaling = ScalingConfig(
-        num_workers=workers,
-        use_gpu=resources.get("GPU", 0) >= workers,
-        # A cluster with fewer CPUs than asked for shares them out; else workers would wait for ever.
-        resources_per_worker={"CPU": min(float(threads), resources.get("CPU", 1.0) / workers)},
-    )
-    # Ray's list of what an earlier run reported names checkpoints that are gone by now; ours are what counts.
-    (out / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-    failures = FailureConfig(max_failures=MAX_FAILURES)
-    storage = RunConfig(name=out.name, storage_path=str(out.parent), failure_config=failures)
-    trainer = TorchTrainer(
-        train_worker,  # type: ignore[arg-type]  # V2 hands on what it returns
-        train_loop_config=settings,
-        scaling_config=scaling,
-        run_config=storage,
-    )
+    scaling, lost = _scaling(ray, settings["config"]["training"]["threads"], workers), 0
     with _followed(out / "progress.json", settings["config"]["training"]["steps"]):
-        result: Any = trainer.fit()
-        if result.return_value is not None:
-            raise result.return_value
+        while True:
+            # Ray's list of what an earlier run reported names checkpoints that are gone by now; ours are what counts.
+            (out / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+            before = latest_checkpoint(out / CHECKPOINTS)
+            trainer = TorchTrainer(
+                partial(train_worker, settings_of_jobs()),
+                train_loop_config=settings,
+                scaling_config=scaling,
+                run_config=RunConfig(name=out.name, storage_path=str(out.parent), failure_config=FailureConfig(0)),
+            )
+            try:
+                trainer.fit()
+                return
+            except WorkerGroupError as error:
+                if wrong := _wrong_input(error):
+                    raise wrong from None
+                lost = lost + 1 if latest_checkpoint(out / CHECKPOINTS) == before else 1
+                if lost > MAX_FAILURES:
+                    raise
+                log.warning("training goes on from its last checkpoint, as workers were lost: %s", error)
 
 
-def train_worker(settings: dict[str, Any]) -> InputError | None:
-    """One Ray Train worker; returns what is wrong with its input, as raising would make Ray try again."""
+def _wrong_input(error: WorkerGroupError) -> InputError | None:
+    """What is wrong with a worker's input, if that is what ended it; others may only have ended with it."""
+    raised = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())  # Ray wraps them
+    wrong = [each for each in raised if isinstance(each, InputError)]
+    return min(wrong, key=lambda each: each.code == "other_rank_failed", default=None)
+
+
+def _scaling(ray: Any, threads: int, workers: int) -> ScalingConfig:
+    """What each of the workers asks for: a GPU where there are enough, and CPUs for its threads."""
+    from ray.train import ScalingConfig
+
+    resources = ray.cluster_resources()
+    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
+    if is_ours():  # our own machine shares its CPUs out; else workers would wait for ever
+        each = min(float(threads), cpus / workers)
+    else:  # others may have nodes to add, and are waited for
+        largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+        each = min(float(threads), largest or threads)
+        if cpus < each * workers:
+            log.warning("training asks for %d times %g CPUs, more than the cluster's %g: it waits", workers, each, cpus)
+    use_gpu = gpus >= workers if is_ours() else gpus > 0
+    return ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": each})
+
+
+def train_worker(environment: dict[str, str], settings: dict[str, Any]) -> None:
+    """One Ray Train worker; what it raises ends the others, which would wait for it.
+
+    The environment, which may hold secrets, is not among the settings, as Ray shows these.
+    """
+    os.environ.update(environment)
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
@@ -170,27 +206,23 @@ def train_worker(settings: dict[str, Any]) -> InputError | None:
         mode = ray.train.CheckpointUploadMode.NO_UPLOAD
         ray.train.report(asdict(progress), checkpoint=checkpoint, checkpoint_upload_mode=mode)
 
-    try:
-        opened = open_version(settings["url"], settings["dataset"]["version"])
-        config = ExpressionConfig.from_dict(settings["config"])
-        training = resident_split(opened, "train", config.denoiser)
-        if training is None:
-            raise InputError(opened.url, "has no training split", "Build it from more works", "empty_split")
-        train_on_arrays(
-            training,
-            resident_split(opened, "validation", config.denoiser),
-            config,
-            out,
-            dataset=settings["dataset"],
-            label=settings["label"],
-            device=get_device(),
-            rank=context.get_world_rank(),
-            workers=context.get_world_size(),
-            hooks=Hooks(logged, checkpointed, prepare_model),
-        )
-    except InputError as error:
-        return error
-    return None
+    opened = open_version(settings["url"], settings["dataset"]["version"])
+    config = ExpressionConfig.from_dict(settings["config"])
+    training = resident_split(opened, "train", config.denoiser)
+    if training is None:
+        raise InputError(opened.url, "has no training split", "Build it from more works", "empty_split")
+    train_on_arrays(
+        training,
+        resident_split(opened, "validation", config.denoiser),
+        config,
+        out,
+        dataset=settings["dataset"],
+        label=settings["label"],
+        device=get_device(),
+        rank=context.get_world_rank(),
+        workers=context.get_world_size(),
+        hooks=Hooks(logged, checkpointed, prepare_model),
+    )
 
 
 def _result(out: Path, seconds: float) -> TrainResult:

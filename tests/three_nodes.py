@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -25,7 +26,8 @@ import psutil
 PATIENCE = 180.0  # seconds a node may take to appear or to be missed: machines are busy
 # A lost node is missed after some seconds instead of half a minute, and none because the machine is busy.
 SETTINGS = {
-    "RAY_AUTH_MODE": "disabled",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_health_check_initial_delay_ms": "5000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "5000",
@@ -125,8 +127,10 @@ class Cluster:
 
     def alive(self) -> set[str]:
         """Ids of the nodes that the cluster holds for alive; none while it does not answer."""
+        token = {"Authorization": f"Bearer {self.settings['RAY_AUTH_TOKEN']}"}
+        asked = urllib.request.Request(f"{self.dashboard}/api/v0/nodes", headers=token)
         try:
-            with urllib.request.urlopen(f"{self.dashboard}/api/v0/nodes", timeout=30) as answer:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
                 nodes = json.load(answer)["data"]["result"]["result"]
         except OSError:
             return set()

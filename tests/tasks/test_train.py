@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up_renders import made_up_piece, publish
@@ -178,3 +179,23 @@ def test_two_workers_go_on_from_where_they_were_when_one_is_killed(store: str, t
     assert result.digest == whole.digest
     assert train_plainly(store, tmp_path / "alone") != whole.digest  # a batch in halves is drawn otherwise
     assert whole.loss == pytest.approx(load_checkpoint(tmp_path / "alone").meta["history"][-1][1], rel=0.5)
+
+
+@pytest.mark.cluster
+def test_a_worker_that_fails_alone_says_why_and_ends_the_others(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one waits for it in an exchange, and would for half an hour."""
+
+    def one_fails(environment: dict[str, str], settings: dict[str, Any]) -> None:
+        import ray.train
+        from torch import distributed
+
+        if ray.train.get_context().get_world_rank() == 1:
+            raise InputError("s3://lab/dataset", "cannot be opened", "Look at this node's network", "no_dataset")
+        distributed.barrier()
+
+    monkeypatch.setattr("tasks.train.train_worker", one_fails)
+    with pytest.raises(InputError, match="s3://lab/dataset: cannot be opened") as caught:
+        train(store, CONFIG, tmp_path / "out", workers=2)
+    assert caught.value.code == "no_dataset"
