@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dexter_model.errors import InputError
+from dexter_model.tally import count
+from tasks.telemetry import export, show, start_in_actor
 
 DEATHS_ALLOWED = 3  # of a job's worker, on nodes that live on
 STARTS_ALLOWED = 3  # workers in a row that die before their first job
@@ -35,6 +37,7 @@ class Actor:
 
     def __init__(self, settings: dict[str, str], make_worker: Callable[[], Any]) -> None:
         os.environ.update(settings)  # Ray's own way, the runtime environment, writes secrets into logs
+        start_in_actor()
         self.make_worker = make_worker
 
     def ready(self) -> str:
@@ -46,7 +49,10 @@ class Actor:
 
     def run(self, job: Any) -> Any:
         """What the worker makes of a job."""
-        return self.worker.run(job)
+        try:
+            return self.worker.run(job)
+        finally:
+            export()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,10 @@ class FanOut:
                 if self.done:
                     yield self.done.popleft()
                 self._settle(0.0 if self.done else LOOK_SECONDS)
+                there = len(self.idle) + len(self.running)
+                show(jobs_waiting=len(self.waiting), jobs_running=len(self.running), actors=there)
         finally:
+            show(jobs_waiting=0, jobs_running=0, actors=0)
             self._let_go()
             for _, ready in self.running.values():
                 self.ray.kill(ready.actor)
@@ -203,7 +212,9 @@ class FanOut:
         if self.deaths[index] == DEATHS_ALLOWED:
             self.done.append((index, WorkerDied(_sentence(death))))
             return
-        log.warning("job %d runs again, %s: %s", index, why, _sentence(death))
+        told = {"job": index, "node": node, "cause": why}
+        log.warning("job %d runs again, %s: %s", index, why, _sentence(death), extra=told)
+        count("jobs_redone", cause=why)
         self.redone[why] += 1
         self.waiting.appendleft(index)
 

@@ -6,6 +6,7 @@ pass through the driver, and a shard that was committed survives a kill.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,18 +18,22 @@ from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.build import Build, Tables, building, gathered, shard_name, write_shard
 from dexter_model.dataset.packing import quarantine_rows
 from dexter_model.dataset.perceptual import DEFAULT, checked, encoder
-from dexter_model.dataset.piece import Quarantined, encode_piece
+from dexter_model.dataset.piece import Piece, Quarantined, encode_piece
 from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build, source_bytes
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.errors import InputError
 from dexter_model.places import absolute
 from dexter_model.reading.sandbox import Sandbox
+from dexter_model.tally import count
 from tasks.cluster import WorkerDied, fan_out
 from tasks.orchestration import task
 from tasks.progress import bar
+from tasks.telemetry import bound
 
 if TYPE_CHECKING:
     from icechunk import ForkSession
+
+log = logging.getLogger(__name__)
 
 Shards = dict[str, tuple[Run, ...]]
 WORTH_RAY = 16 << 20  # bytes of alignments: less is encoded sooner than a local Ray has started
@@ -109,6 +114,7 @@ def build_dataset(
             kept = build.carry_over(set(plan.unchanged))
             encoded, resumed = _encode(build, plan.runs, perceptual, workers)
             version = build.publish(gathered([kept, *encoded]), made_by)
+            log.info("version published", extra={"store": url, "version": version.id, "digest": version.digest})
     return _result(sources, plan, version, resumed, started)
 
 
@@ -123,10 +129,18 @@ class ShardEncoder:
     def run(self, job: tuple[str, Sequence[Run]]) -> ForkSession:
         """Encode and write a shard; whoever holds the build commits the fork."""
         shard, runs = job
-        encoded = [encode_piece(run.source.fetched(), self.sandbox, self.perceptual) for run in runs]
+        encoded = [self._encoded(run.source) for run in runs]
         pieces = [piece for piece, _ in encoded if piece is not None]
         quarantined = [item for _, items in encoded for item in items]
         return write_shard(self.url, shard, pieces, quarantined, [run.source_row() for run in runs])
+
+    def _encoded(self, source: PieceSource) -> tuple[Piece | None, list[Quarantined]]:
+        with bound(corpus=source.corpus, piece=source.key):
+            piece, quarantined = encode_piece(source.fetched(), self.sandbox, self.perceptual)
+            for item in quarantined:
+                told = {"performance": item.performance, "code": item.code, "reason": item.reason}
+                log.info("performance quarantined", extra=told)
+        return piece, quarantined
 
     def close(self) -> None:
         """End the child process that parses."""
@@ -146,6 +160,9 @@ def _encode(build: Build, runs: Sequence[Run], perceptual: str, workers: int | N
         advance_to(resumed)
         for tables in _encode_shards(build, left, partial(ShardEncoder, build.url, perceptual), workers):
             done.append(tables)
+            count("pieces_done", len(tables["sources"]), work="build")
+            for row in tables["quarantine"]:
+                count("quarantined", work="build", code=row["code"])
             advance_to(sum(len(tables["sources"]) for tables in done))
     return done, resumed
 
@@ -160,6 +177,7 @@ def _encode_shards(
         members = shards[names[index]]
         if not isinstance(outcome, WorkerDied):
             build.commit(outcome, names[index])
+            log.info("shard committed", extra={"shard": names[index], "pieces": len(members)})
             yield build.manifest(names[index])
         elif len(members) == 1:
             yield _worker_died(members[0], outcome)
