@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from dexter_model.digests import cache_dir, sha256_bytes, write_atomically
 from dexter_model.errors import InputError
+from dexter_model.refusals import refusal
 from dexter_model.tally import watch_s3
 
 if TYPE_CHECKING:
@@ -283,7 +284,11 @@ def s3_errors(place: str | Path) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error) as error:
-        remedy = "Check the URL, AWS_ENDPOINT_URL and the credentials; the same command goes on from here"
+        refused = refusal(str(error))
+        if refused:
+            code = "s3_unreachable" if refused.later else "s3_refused"
+            raise InputError(place, refused.reason, refused.remedy, code) from error
+        remedy = "Check the URL and AWS_ENDPOINT_URL; the same command goes on from here"
         raise InputError(place, f"cannot be read or written ({error})", remedy, "s3_unreachable") from error
 
 
@@ -300,7 +305,8 @@ def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> BaseCli
 
     retries: Any = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     timeouts: Any = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
-    made = boto3.client("s3", config=Config(retries=retries, max_pool_connections=_TRANSFERS, **timeouts))
+    session = boto3.Session()  # the default one keeps the credentials it first saw
+    made = session.client("s3", config=Config(retries=retries, max_pool_connections=_TRANSFERS, **timeouts))
     watch_s3(made)
     return made
 
