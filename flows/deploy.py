@@ -31,6 +31,7 @@ PoolType = Literal["process", "docker", "kubernetes"]
 BLOCK = "dexter-results"
 NOTIFY = "dexter"
 ZOMBIES, FAILURES = "dexter: crash runs without a heartbeat", "dexter: tell of failed runs"
+FLOWS = ("build-dataset", "encode", "evaluate", "main-job", "nightly", "render", "report", "sweep", "train")
 OVER = ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed")
 
 
@@ -154,7 +155,7 @@ def _block_slug(lab: Lab) -> str:
 
 
 def _zombies(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
-    """A run whose process was killed tells nobody; its heartbeats stop. Runs inside it carry its tags, and stop too."""
+    """A run whose process was killed tells nobody, but its heartbeats stop, and those of the runs inside it."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture
@@ -162,7 +163,7 @@ def _zombies(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
     beat = "prefect.flow-run.heartbeat"
     trigger = EventTrigger(
         match={"prefect.resource.id": "prefect.flow-run.*"},
-        match_related={"prefect.resource.id": "prefect.tag.dexter", "prefect.resource.role": "tag"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)},
         for_each={"prefect.resource.id"},
         after={beat},
         expect={beat, *(f"prefect.flow-run.{state}" for state in OVER)},

@@ -31,6 +31,7 @@ def render(parameters: RenderParameters) -> RenderResult:
         workers=parameters.workers,
         batch_size=parameters.batch_size,
     )
+    tag_run(store=parameters.store)
     with only_writer(parameters.out):
         if parameters.store is None:
             result = render_scores(parameters.scores, parameters.out, settings)

@@ -27,6 +27,8 @@ LEASE_SECONDS = 60  # after which a place is free again whose writer was killed;
 STORAGE_CODES = ("store_unreachable", "s3_unreachable")
 _LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 lets a signed link live
 
+_held: list[str] = []  # places that runs of this process are the only writers of
+
 flow: Callable[..., Any]
 task: Callable[..., Any]
 
@@ -40,6 +42,7 @@ def storage_failed(_task: Any, _run: Any, state: Any) -> bool:
 if SERVED:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # seconds; of runs that stop, see flows/deploy.py
     import prefect
     from prefect.cache_policies import NO_CACHE
     from prefect.tasks import exponential_backoff
@@ -76,25 +79,31 @@ def only_writer(place: str) -> Iterator[None]:
     """Wait until no other run of the server writes to a place, and keep them out meanwhile.
 
     A data set, a folder of renders and one of checkpoints are each read again by who writes them, to go on from there:
-    two writers would do the same work twice, and the later would forget what the earlier did. The limit is leased and
-    the lease renewed, so that a killed writer keeps others out for ``LEASE_SECONDS`` and no longer. A server that is
-    away for a while stops nobody: data sets have a guard of their own beneath this one (``store_busy``).
+    two writers would do the same work twice, and the later would forget what the earlier did. Who holds a place holds
+    all inside it. The limit is leased and the lease renewed, so that a killed writer keeps others out for
+    ``LEASE_SECONDS`` and no longer. A server that is away for a while stops nobody: data sets have a guard of their own
+    beneath this one (``store_busy``).
     """
-    if not inside_a_run():
+    where = places.absolute(place)
+    if not inside_a_run() or any(where.startswith(f"{held}/") for held in _held):
         yield
         return
     from prefect.concurrency.sync import concurrency
 
-    with concurrency(limit_of(place), lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False):
-        yield
+    name = _limit(where)
+    with concurrency(name, lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False):
+        _held.append(where)
+        try:
+            yield
+        finally:
+            _held.remove(where)
 
 
-def limit_of(place: str) -> str:
-    """The global concurrency limit of a place, one at a time, made when there is none; its name."""
+def _limit(where: str) -> str:
+    """The global concurrency limit of an absolute place, one at a time, made when there is none; its name."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectAlreadyExists
 
-    where = places.absolute(place)
     word = re.sub(r"[^\w.-]+", "-", places.name_of(where))
     name = f"writer-of-{word}-{sha256_bytes(where.encode())[:12]}"
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # made by another run meanwhile
