@@ -70,7 +70,7 @@ class JsonLines(logging.Formatter):
             **({"run": os.environ[RUN]} if RUN in os.environ else {}),
             **_process,
             **(_ids.get() or {}),
-            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD and name[0] != "_"},
         }
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
