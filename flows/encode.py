@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dexter_model.codec.files import save_codec
 from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
@@ -19,7 +17,7 @@ ONE_FILE_SECONDS = 10.0  # of the processor, for a file that a person waits for
 @flow(name="encode", flow_run_name="encode {parameters.out}")
 def encode(parameters: EncodeParameters) -> Encoded:
     """Encode one performance to a file, or a corpus to a folder of them; no cluster takes part."""
-    out = Path(parameters.out)
+    out = parameters.out
     if parameters.corpus is None:
         return _encode_one(parameters, out)
     roots = CorpusRoots(datasets_root=parameters.datasets_root, data_root=parameters.data_root)
@@ -32,7 +30,7 @@ def encode(parameters: EncodeParameters) -> Encoded:
     return done
 
 
-def _encode_one(parameters: EncodeParameters, out: Path) -> Encoded:
+def _encode_one(parameters: EncodeParameters, out: str) -> Encoded:
     assert parameters.performance is not None, "the parameters are checked"
     with Sandbox(timeout=ONE_FILE_SECONDS) as sandbox:
         encoded = encode_files(sandbox, parameters.performance, parameters.score, parameters.alignment)

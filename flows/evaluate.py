@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from dexter_model.errors import RegressionError
 from dexter_model.metrics.regression import headline, told
+from dexter_model.places import absolute, name_of
 from flows.facts import of_evaluation
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
@@ -50,7 +50,7 @@ def evaluate(parameters: EvaluateParameters, page: bool = True) -> EvaluationRes
     return result
 
 
-def _page(parameters: EvaluateParameters) -> Path:
+def _page(parameters: EvaluateParameters) -> str:
     """A report beside the evaluation, headed by the verdict."""
     inputs = ReportInputs(
         store_url=parameters.store,
@@ -59,17 +59,17 @@ def _page(parameters: EvaluateParameters) -> Path:
         external=parameters.external,
         evaluation=parameters.out,
     )
-    return write_report(inputs, parameters.out)
+    return absolute(write_report(inputs, parameters.out))
 
 
-def _judge(verdict: dict[str, Any], page: Path | None, result: EvaluationResult) -> None:
+def _judge(verdict: dict[str, Any], page: str | None, result: EvaluationResult) -> None:
     """Tell and publish the verdict; raise if it is bad."""
     lines = told(verdict)
     told_whole = [f"**{headline(verdict)}**", "", *(f"- {line}" for line in lines)]
     publish_markdown("regression", "\n".join(told_whole), "Beside the baseline")
     say(headline(verdict))
     if page is not None:
-        publish_link("report", str(page), page.name)
+        publish_link("report", page, name_of(page))
         say(f"report: {page}")
     if lines:
         raise RegressionError(lines, result)

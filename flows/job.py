@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flows.build import build
 from flows.parameters import JobParameters, ReportParameters
 from flows.render import render
@@ -17,7 +15,7 @@ from tasks.runs import recorded
 
 @flow(name="main-job", flow_run_name="main job {parameters.out}")
 @recorded("main-job", lambda parameters: parameters.out)
-def run(parameters: JobParameters) -> Path:
+def run(parameters: JobParameters) -> str:
     """Build, train, render, evaluate, report; every stage goes on from what is there.
 
     Returns:

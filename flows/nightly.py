@@ -78,7 +78,7 @@ def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None
         evaluation=places.join(folder, "evaluation"),
         sweep=None,
     )
-    page = str(stages.run("report", lambda: report(told, list(stages.rows))))
+    page = stages.run("report", lambda: report(told, list(stages.rows)))
     night = Night(name, page, *_verdict(evaluation))
     row = {"verdict": night.verdict, "headline": night.headline, "baseline": baseline}
     row |= {"data_set": data.version, "model": model_of(how.out), "code_version": code_version()}

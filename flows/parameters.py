@@ -6,20 +6,24 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.plan import Sampler, Sampling
 from dexter_model.metrics.tolerance import Tolerance
+from dexter_model.places import is_url
 
 OUT = "dexter-out"
 
 
-def _on_disk(path: str) -> str:
-    if "://" in path:
-        raise ValueError(f"{path} is a URL, and only a data set can be at one: name a folder")
-    return path
+def _place(path: str) -> str:
+    try:
+        is_url(path)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return path.rstrip("/") or path
 
 
-Folder = Annotated[str, AfterValidator(_on_disk)]
+Place = Annotated[str, AfterValidator(_place)]
 Workers = Annotated[int | None, Field(ge=0, description="Ray actors; 0 works in this process; default by the work")]
 
 
@@ -36,7 +40,7 @@ class EncodeParameters(_Parameters):
     corpus: str | None = Field(None, description="a corpus named by `dexter corpora list`, instead of one performance")
     datasets_root: str | None = Field(None, description="folder of the corpora; default DEXTER_DATASETS_ROOT")
     data_root: str | None = Field(None, description="folder of the FOLDER corpus; default DEXTER_DATA_ROOT")
-    out: Folder = Field("codec.npz", description="the file to write; of a corpus, a folder")
+    out: Place = Field("codec.npz", description="the file to write; of a corpus, a folder")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -71,7 +75,7 @@ class TrainParameters(_Parameters):
 
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
     version: str | None = Field(None, description="a version of it; default the newest")
-    out: Folder = Field(f"{OUT}/model", description="folder for checkpoints and TensorBoard event files")
+    out: Place = Field(f"{OUT}/model", description="folder for checkpoints and TensorBoard event files")
     workers: int = Field(1, ge=1, description="Ray Train workers, one a GPU where there are GPUs")
     label: str = Field("trained", description="what reports call the model")
     denoiser: DenoiserConfig = DenoiserConfig()
@@ -92,7 +96,7 @@ class RenderParameters(_Parameters):
     split: Literal["train", "validation", "test"] = Field("test", description="which split")
     paired: bool = Field(False, description="only pieces with two or more human performances")
     pieces: list[str] = Field([], description="only pieces CORPUS/KEY of these shell patterns, such as VIENNA422/*")
-    out: Folder = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
+    out: Place = Field(f"{OUT}/renders", description="folder for MIDI and codec files")
     checkpoint: str | None = Field(None, description="a checkpoint folder; default the model that ships")
     steps: int = Field(Sampling.steps, ge=1, le=1000, description="sampling steps")
     guidance: float = Field(Sampling.guidance, ge=0, description="guidance scale of the condition")
@@ -126,7 +130,7 @@ class EvaluateParameters(_Parameters):
     external: dict[str, str] = Field({}, description="folders CORPUS/PIECE.mid of other renderers, by name")
     baseline: str | None = Field(None, description="folder of an earlier evaluation or run; fail when worse than it")
     tolerance: Tolerance = Field(Tolerance(), description="how much worse than the baseline is tolerated")
-    out: Folder = Field(f"{OUT}/evaluation", description="folder for the tables")
+    out: Place = Field(f"{OUT}/evaluation", description="folder for the tables")
     workers: Workers = None
 
     @model_validator(mode="before")
@@ -145,7 +149,7 @@ class EvaluateParameters(_Parameters):
 class SweepParameters(_Parameters):
     """Ways to render a data set's split, rendered, evaluated and compared."""
 
-    out: Folder = Field(f"{OUT}/sweep", description="folder for renders, evaluation, sweep.json and report.html")
+    out: Place = Field(f"{OUT}/sweep", description="folder for renders, evaluation, sweep.json and report.html")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {"steps": [5, 10, 20, 50], "guidance": [1.0, 1.2, 2.0]},
         min_length=1,
@@ -175,7 +179,7 @@ class SweepParameters(_Parameters):
 class ReportParameters(_Parameters):
     """One page of whatever of these there is."""
 
-    out: Folder = Field("report.html", description="the HTML file, or a folder for report.html")
+    out: Place = Field("report.html", description="the HTML file, or a folder for report.html")
     store: str | None = Field(None, description="a data set")
     version: str | None = Field(None, description="a version of it; default the newest")
     checkpoint: str | None = Field(None, description="a checkpoint folder")
@@ -187,7 +191,7 @@ class ReportParameters(_Parameters):
 class JobParameters(_Parameters):
     """The main job: corpora, data set, model, renders, evaluation, report, all under one folder."""
 
-    out: Folder = Field(OUT, description="folder of everything the job writes")
+    out: Place = Field(OUT, description="folder of everything the job writes")
     build: BuildParameters
     train: TrainParameters
     render: RenderParameters
@@ -214,7 +218,7 @@ class JobParameters(_Parameters):
 class NightlyParameters(_Parameters):
     """One night: the data set brought up to date, its split rendered and judged beside the accepted night."""
 
-    out: Folder = Field(f"{OUT}/nightly", description="folder of the nights, each in a folder of its own")
+    out: Place = Field(f"{OUT}/nightly", description="folder of the nights, each in a folder of its own")
     build: BuildParameters = Field(
         BuildParameters.model_validate({}), description="the data set; what did not change costs nothing"
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from dexter_model.places import absolute, name_of
 from flows.parameters import ReportParameters
 from tasks.orchestration import flow, publish_link
 from tasks.progress import say
@@ -13,7 +13,7 @@ from tasks.report import ReportInputs, write_report
 
 
 @flow(name="report", flow_run_name="report {parameters.out}")
-def report(parameters: ReportParameters, stages: Sequence[Mapping[str, Any]] = ()) -> Path:
+def report(parameters: ReportParameters, stages: Sequence[Mapping[str, Any]] = ()) -> str:
     """Write one self-contained HTML file; ``stages`` tells what ran, if something did."""
     inputs = ReportInputs(
         store_url=parameters.store,
@@ -24,7 +24,7 @@ def report(parameters: ReportParameters, stages: Sequence[Mapping[str, Any]] = (
         sweep=parameters.sweep,
         stages=stages,
     )
-    path = write_report(inputs, parameters.out).resolve()
-    publish_link("report", str(path), path.name)
+    path = absolute(write_report(inputs, parameters.out))
+    publish_link("report", path, name_of(path))
     say(f"report: {path}")
     return path

@@ -13,6 +13,7 @@ from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.plan import Sampling, evaluations, refuse_unfit
 from dexter_model.expression.rendering import default_checkpoint
 from dexter_model.expression.score_files import distinct_names
+from dexter_model.places import absolute, join, name_of
 from dexter_model.training.checkpoint import load_checkpoint
 from flows.configuration import load
 from flows.evaluate import evaluate
@@ -49,7 +50,7 @@ class PlannedSetting:
 class SweepResult:
     """What was written: the folder, ``sweep.json``, and whether every setting and render is in it."""
 
-    out: Path
+    out: str
     content: dict[str, Any]
     whole: bool
 
@@ -83,14 +84,14 @@ def sweep(parameters: SweepParameters) -> SweepResult:
         "store": parameters.render.store,
         "version": parameters.render.version,
         "renders": [plan.render.out for plan in rendered],
-        "out": f"{parameters.out}/evaluation",
+        "out": join(parameters.out, "evaluation"),
         "workers": parameters.workers,
     }
     measured = evaluate(EvaluateParameters.model_validate(evaluation))
     grid = {name: list(dict.fromkeys(plan.setting.values[name] for plan in settings)) for name in parameters.grid}
     content = compare_sweep(grid, [plan.setting for plan in rendered], refused, measured.out, parameters.out)
     _tell(content, _page(parameters, rendered, content))
-    return SweepResult(Path(parameters.out), content, whole=not (refused or measured.refused))
+    return SweepResult(parameters.out, content, whole=not (refused or measured.refused))
 
 
 def planned(parameters: SweepParameters) -> list[PlannedSetting]:
@@ -116,7 +117,7 @@ def planned(parameters: SweepParameters) -> list[PlannedSetting]:
     for point, how in zip(points, hows, strict=True):
         told = {name: words[name][place] for name, place in zip(grid, point, strict=True)}
         name = ",".join(f"{key}={word}" for key, word in told.items())
-        how = how.model_copy(update={"out": f"{parameters.out}/renders/{name}"})
+        how = how.model_copy(update={"out": join(parameters.out, "renders", name)})
         found.append(_planned(name, told, how, models[how.checkpoint]))
     return found
 
@@ -194,7 +195,7 @@ def _word(value: Any) -> str:
     return re.sub(r"[^\w.+-]+", "-", text.rstrip("/").rpartition("/")[2]).strip("-.") or "empty"
 
 
-def _page(parameters: SweepParameters, rendered: list[PlannedSetting], content: dict[str, Any]) -> Path:
+def _page(parameters: SweepParameters, rendered: list[PlannedSetting], content: dict[str, Any]) -> str:
     """The sweep's report, with renders of the settings to choose from and the best one's sampler at work."""
     by_name = {plan.setting.name: plan for plan in rendered}
     chosen = [content["comparison"][which] for which in ("best", "frugal")]
@@ -208,12 +209,12 @@ def _page(parameters: SweepParameters, rendered: list[PlannedSetting], content: 
         sweep=parameters.out,
         title="DExter: settings beside each other",
     )
-    return write_report(inputs, parameters.out).resolve()
+    return absolute(write_report(inputs, parameters.out))
 
 
-def _tell(content: dict[str, Any], page: Path) -> None:
+def _tell(content: dict[str, Any], page: str) -> None:
     publish_markdown("sweep", f"{as_markdown(content)}\n\nReport: `{page}`", "Settings beside each other")
-    publish_link("report", str(page), page.name)
+    publish_link("report", page, name_of(page))
     comparison = content["comparison"]
     say(f"best: {comparison['best']}; cheapest that is not clearly worse: {comparison['frugal']}")
     say(f"report: {page}")

@@ -16,6 +16,7 @@ from dexter_model.errors import InputError
 from dexter_model.metrics.regression import regression
 from dexter_model.metrics.tables import SCHEMA
 from dexter_model.metrics.tolerance import Tolerance
+from dexter_model.places import copy_of, join, name_of, read
 
 EVALUATION, MEASURES = "evaluation.json", "measures.parquet"  # the files of an evaluation
 COLUMNS = ("system", "corpus", "piece", "synthetic", "human", "feature", "measure", "value", "undefined")
@@ -41,14 +42,14 @@ def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
     Raises:
         InputError: it is none, is damaged (``baseline_unreadable``), or would be overwritten (``baseline_is_out``).
     """
-    inside = Path(folder) / "evaluation"
-    folder = inside if (inside / EVALUATION).is_file() else Path(folder)
-    if folder.resolve() == Path(out).resolve():
+    whole, inside = str(folder), join(folder, "evaluation")
+    folder = inside if _is_there(join(inside, EVALUATION)) else whole
+    if copy_of(folder).resolve() == copy_of(out).resolve():
         reason = "is where this evaluation goes, and would be overwritten"
         raise InputError(folder, reason, "Name another folder with --out", "baseline_is_out")
     try:
-        content = json.loads((folder / EVALUATION).read_bytes())
-        data = (folder / MEASURES).read_bytes()
+        content = json.loads(read(join(folder, EVALUATION)))
+        data = read(join(folder, MEASURES))
         if sha256_bytes(data) != content["measures_digest"]:
             raise ValueError(f"{MEASURES} is not the one it was written with")
         if not all(isinstance(system["name"], str) for system in content["systems"]):
@@ -57,7 +58,14 @@ def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         reason = f"not an evaluation ({type(error).__name__}: {error})"
         raise InputError(folder, reason, REMEDY, "baseline_unreadable") from error
-    return Baseline((folder.parent if folder == inside else folder).resolve().name, content, measures)
+    return Baseline(name_of(whole if folder == inside else folder), content, measures)
+
+
+def _is_there(file: str) -> bool:
+    try:
+        return bool(read(file))
+    except OSError:
+        return False
 
 
 def hold_against(

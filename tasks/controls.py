@@ -6,6 +6,7 @@ A performance is given as a match file, as MIDI with its alignment (``PERF.mid:n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.steering import Heard, levels, load_curve, perceptual_rows
 from dexter_model.notes import Alignment, Performance, Score
+from dexter_model.places import is_url, local
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.training.checkpoint import Checkpoint
 
@@ -53,7 +55,7 @@ class Controller:
         self.config = ExpressionConfig.from_dict(checkpoint.config)
         self.transfer = self.config.training.train_target == "transfer"
         self.levels = levels(asked.steer)
-        self.curve = load_curve(asked.steer_curve) if asked.steer_curve else None
+        self.curve = load_curve(local(asked.steer_curve)) if asked.steer_curve else None
         steered = self.levels or self.curve is not None or asked.like
         if steered and self.config.denoiser.perceptual == "none":
             reason, remedy = "was trained without perceptual rows", "Take one trained with denoiser.perceptual: delta"
@@ -101,7 +103,8 @@ def heard_file(given: str, score: Score) -> Heard:
     """
     from dexter_model.perceptual.estimate import estimate_encoded
 
-    path, alignment = _split(given)
+    path, alignment = (each and str(local(each)) for each in _split(given))
+    assert path is not None
     if path.lower().endswith(".npz"):
         performance, encoded = _from_codec(path, score)
     else:
@@ -136,9 +139,13 @@ def heard_in(piece: Piece, given: str) -> Heard:
 
 
 def _split(given: str) -> tuple[str, str | None]:
-    """Performance and alignment; a colon may be part of a file's name."""
-    path, colon, alignment = given.rpartition(":")
-    return (path, alignment) if colon and not Path(given).exists() and Path(path).exists() else (given, None)
+    """Performance and alignment; a colon may be part of a file's name, and is part of a URL."""
+    both = re.fullmatch(r"(.+):(s3://.+|(?!//)[^:]+)", given)
+    if both is None:
+        return given, None
+    path, alignment = both.groups()
+    told_apart = is_url(path) or (not Path(given).exists() and Path(path).exists())
+    return (path, alignment) if told_apart else (given, None)
 
 
 def _from_codec(path: str, score: Score) -> tuple[Performance, EncodedPerformance]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dexter_model.codec.files import load_codec, save_codec
@@ -13,6 +12,7 @@ from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.piece import read_performance
 from dexter_model.errors import InputError
 from dexter_model.notes import Performance
+from dexter_model.places import join, local
 from dexter_model.reading.alignment import score_as_aligned
 from dexter_model.reading.score import load_score
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Encoded:
     """What became of a batch: the files written, and why others were not, a code and a sentence each."""
 
-    written: list[Path] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
     quarantined: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -36,17 +36,18 @@ def encode_files(sandbox: Sandbox, performance: str, score: str | None, alignmen
     """
     if score is None:
         raise InputError(performance, "its piece has no score", "Add the piece's score beside it", "missing_score")
-    performed, aligned = sandbox.call(read_performance, performance, alignment)
-    notated = score_as_aligned(aligned, lambda unfold: sandbox.call(load_score, score, unfold))
+    files = [each and str(local(each)) for each in (performance, alignment)]
+    performed, aligned = sandbox.call(read_performance, *files)
+    notated = score_as_aligned(aligned, lambda unfold: sandbox.call(load_score, str(local(score)), unfold))
     return encode(notated, performed, aligned, performance)
 
 
-def encode_corpus(sandbox: Sandbox, sources: Iterable[PieceSource], out: Path) -> Encoded:
+def encode_corpus(sandbox: Sandbox, sources: Iterable[PieceSource], out: str) -> Encoded:
     """Encode every performance of a corpus to ``out/<key>.npz``; what cannot be encoded is quarantined."""
     done = Encoded()
     for source in sources:
         for performance in source.performances:
-            path = out / f"{performance.key}.npz"
+            path = join(out, f"{performance.key}.npz")
             try:
                 save_codec(path, encode_files(sandbox, performance.performance, source.score, performance.alignment))
                 done.written.append(path)
@@ -57,7 +58,7 @@ def encode_corpus(sandbox: Sandbox, sources: Iterable[PieceSource], out: Path) -
     return done
 
 
-def decode_file(sandbox: Sandbox, codec: Path, score: str) -> Performance:
+def decode_file(sandbox: Sandbox, codec: str, score: str) -> Performance:
     """The performance that a codec file describes: its played notes, found in the score by note id.
 
     Raises:
@@ -65,7 +66,7 @@ def decode_file(sandbox: Sandbox, codec: Path, score: str) -> Performance:
     """
     encoded = load_codec(codec)
     for unfold in (False, True):
-        notated = sandbox.call(load_score, score, unfold)
+        notated = sandbox.call(load_score, str(local(score)), unfold)
         row_of = {note_id: row for row, note_id in enumerate(notated.note_id.tolist())}
         rows = [row_of.get(note_id, -1) for note_id in encoded.note_id.tolist()]
         if min(rows, default=-1) >= 0:

@@ -18,14 +18,14 @@ from typing import Any
 import polars as pl
 
 from dexter_model.dataset.store import DatasetVersion, open_version
-from dexter_model.digests import code_version, json_digest, sha256_bytes, write_atomically
+from dexter_model.digests import code_version, json_digest, sha256_bytes
 from dexter_model.errors import InputError
 from dexter_model.metrics.contests import REFERENCES, Evaluated, Refused, evaluate_piece
 from dexter_model.metrics.intervals import RESAMPLES
 from dexter_model.metrics.renders import Render, RenderFolder, read_renders
 from dexter_model.metrics.tables import measures_frame, tables
 from dexter_model.metrics.tolerance import Tolerance
-from dexter_model.places import absolute
+from dexter_model.places import absolute, join, name_of, write
 from dexter_model.reading.sandbox import Sandbox
 from tasks.baseline import EVALUATION, MEASURES, hold_against, read_baseline
 from tasks.cluster import WorkerDied, fan_out
@@ -58,7 +58,7 @@ class EvaluationResult:
     ``regression`` is the verdict on it beside a baseline (``metrics.regression``), None where there was none.
     """
 
-    out: Path
+    out: str
     digest: str
     tables: list[dict[str, Any]]
     pieces: int
@@ -131,12 +131,12 @@ def evaluate(
     if earlier is not None:
         about = (content["systems"], content["data_set"])
         content["regression"] = hold_against(earlier, frame, *about, tolerance or Tolerance(), seed)
-    write_atomically(Path(out) / MEASURES, measures)
-    write_atomically(Path(out) / EVALUATION, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write(join(out, MEASURES), measures)
+    write(join(out, EVALUATION), (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     digest = json_digest([content["measures_digest"], content["tables"]])
     count = sum(len(job.renders) for job in jobs)
     verdict = content.get("regression")
-    return EvaluationResult(Path(out), digest, content["tables"], len(jobs), count, content["refused"], verdict)
+    return EvaluationResult(str(out), digest, content["tables"], len(jobs), count, content["refused"], verdict)
 
 
 def _jobs(folders: list[RenderFolder], data: DatasetVersion, store_url: str) -> tuple[list[PieceJob], list[Refused]]:
@@ -189,7 +189,7 @@ def read_folders(folders: Iterable[str | Path], external: Mapping[str, str | Pat
     taken = {*REFERENCES, *external}
     read = []
     for folder in folders:
-        plain = name = Path(folder).resolve().name
+        plain = name = name_of(folder)
         number = 2
         while name in taken:
             name, number = f"{plain} ({number})", number + 1

@@ -31,6 +31,7 @@ from dexter_model.expression.rendering import RENDERER, default_checkpoint, perf
 from dexter_model.expression.renders import DEVIATIONS, FORMAT, MADE_FROM, RendersFolder
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
+from dexter_model.places import absolute, copy_of, shown, writing
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
 from tasks.cluster import WorkerDied, fan_out
 from tasks.controls import Controller, Controls, heard_file, heard_in
@@ -49,7 +50,7 @@ FEW_SCORES = 24  # up to here starting Ray takes longer than it saves
 class RenderResult:
     """What a job left in ``folder``: entries of ``renders.json``, how many were made now, and what was refused."""
 
-    folder: Path
+    folder: str
     renders: list[dict[str, Any]]
     quarantined: list[dict[str, str]]
     made: int
@@ -114,7 +115,7 @@ def render_scores(paths: Iterable[str | Path], out: str | Path, settings: Render
     paths = list(paths)
     files = find_scores(paths, exclude=out)
     scores, refused = _read([file.path for file in files], settings)
-    if refused and len(files) == 1 and not Path(paths[0]).is_dir():
+    if refused and len(files) == 1 and not copy_of(paths[0]).is_dir():
         raise refused[0]
     names = render_names(files)
     if len(files) > 1 and (settings.controls.source or settings.controls.like):
@@ -177,7 +178,7 @@ def _read(paths: list[str], settings: RenderSettings) -> tuple[dict[int, Score],
     scores = {index: score for index, path in enumerate(paths) if (score := known_score(path))}
     refused: dict[int, InputError] = {}
     unknown = [index for index in range(len(paths)) if index not in scores]
-    jobs = [str(Path(paths[index]).absolute()) for index in unknown]  # workers may be in another folder
+    jobs = [absolute(paths[index]) for index in unknown]  # workers may be in another folder
     reading = fan_out(ScoreReader, jobs, workers=_workers(settings, len(unknown)))
     for job, outcome in track(reading, len(unknown), "Reading scores"):
         index = unknown[job]
@@ -196,30 +197,35 @@ def _render(
     checkpoint = load_checkpoint(settings.checkpoint or default_checkpoint())
     config = ExpressionConfig.from_dict(checkpoint.config)
     refuse_unfit(settings, config)
-    folder = RendersFolder(out)
     renders, rows = _renders(sources, quarantined, settings, checkpoint)
-    done = {index: kept for index, row in enumerate(rows) if (kept := folder.kept(row))}
-    wanted = [index for index in range(len(renders)) if index not in done]
-    made = 0
-    if wanted:
-        folder.begin()
+    with writing(out) as written:
+        folder = RendersFolder(written.folder)
+        done = {index: kept for index, row in enumerate(rows) if (kept := folder.kept(row))}
+        wanted = [index for index in range(len(renders)) if index not in done]
+        made = len(wanted)
+        if wanted:
+            folder.begin()
         for index, outcome in _sampled(renders, wanted, config.denoiser.window, checkpoint.path, settings):
             if isinstance(outcome, WorkerDied):
                 path = rows[index]["score"] or rows[index]["name"]
                 quarantined.append({"path": path, "code": "worker_died", "reason": outcome.reason})
+                made -= 1
             else:
                 done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
-                made += 1
+        entries = [done[index] for index in sorted(done)]
+        folder.finish(_about(settings, checkpoint), entries, quarantined)
+    return RenderResult(str(out), entries, quarantined, made)
+
+
+def _about(settings: RenderSettings, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``renders.json`` says of how its renders were made."""
     how = settings.told()
     if not settings.controls.source:
         del how["depth"]  # of nothing
     about = {**how, "seed": settings.seed, "controls": settings.controls.told()}
     if settings.controls.steer:
         about[DEVIATIONS] = checkpoint.statistics["perceptual_std"]
-    label = {"label": checkpoint.label, "digest": checkpoint.digest}
-    entries = [done[index] for index in sorted(done)]
-    folder.finish({"checkpoint": label, **about}, entries, quarantined)
-    return RenderResult(Path(out), entries, quarantined, made)
+    return {"checkpoint": {"label": checkpoint.label, "digest": checkpoint.digest}, **about}
 
 
 def _renders(
@@ -262,14 +268,14 @@ def _sampled(
     plan = plan_batches([len(renders[index].score.notes) for index in wanted], length, settings.batch_size)
     batches = [[wanted[k] for k in batch] for batch in plan]
     jobs = [[renders[index] for index in batch] for batch in batches]
-    make_sampler = partial(_sampler, checkpoint.absolute(), settings)
+    make_sampler = partial(_sampler, shown(checkpoint.absolute()), settings)
     sampling = fan_out(make_sampler, jobs, workers=_workers(settings, len(wanted)), gpu=None)
     for job, outcome in track(sampling, len(jobs), "Rendering"):
         codecs = [outcome] * len(batches[job]) if isinstance(outcome, WorkerDied) else outcome
         yield from zip(batches[job], codecs, strict=True)
 
 
-def _sampler(checkpoint: Path, sampling: Sampling) -> PieceSampler:
+def _sampler(checkpoint: str, sampling: Sampling) -> PieceSampler:
     from dexter_model.expression.sampler import PieceSampler  # torch: where the work is, after input was checked
 
     return PieceSampler(load_checkpoint(checkpoint), sampling)

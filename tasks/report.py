@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.dataset.store import DatasetVersion, open_version
-from dexter_model.digests import code_version, write_atomically
+from dexter_model.digests import code_version
 from dexter_model.errors import InputError
 from dexter_model.metrics.renders import Render
+from dexter_model.places import join, read, write
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.report.denoising import animation, excerpt, trajectory
 from dexter_model.report.examples import Example, choose, piece_example, score_example
@@ -64,12 +65,12 @@ class ReportInputs:
 
 
 @task(name="report")
-def write_report(inputs: ReportInputs, out: str | Path) -> Path:
+def write_report(inputs: ReportInputs, out: str | Path) -> str:
     """Write the report.
 
     Args:
         inputs: where the parts are.
-        out: the file, or a folder to put ``report.html`` into.
+        out: the file, or a folder or URL to put ``report.html`` into.
 
     Returns:
         The file.
@@ -78,8 +79,8 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
         InputError: a part that was given cannot be read.
     """
     data = open_version(inputs.store_url, inputs.version) if inputs.store_url else None
-    evaluation = _read(Path(inputs.evaluation), EVALUATION, "tables") if inputs.evaluation else None
-    sweep = _read(Path(inputs.sweep), SWEEP, "comparison") if inputs.sweep else None
+    evaluation = _read(inputs.evaluation, EVALUATION, "tables") if inputs.evaluation else None
+    sweep = _read(inputs.sweep, SWEEP, "comparison") if inputs.sweep else None
     checkpoint = _read_checkpoint(inputs.checkpoint) if inputs.checkpoint else None
     section = data_section(data) if data else None
     renders = [render for folder in read_folders(inputs.renders, inputs.external) for render in folder.renders]
@@ -102,20 +103,20 @@ def write_report(inputs: ReportInputs, out: str | Path) -> Path:
         "examples": examples,
         "silent": why_silent(),
     }
-    path = Path(out) if Path(out).suffix == ".html" else Path(out) / REPORT
-    write_atomically(path, render_page(contents).encode())
-    return path
+    page = str(out) if str(out).endswith(".html") else join(out, REPORT)
+    write(page, render_page(contents).encode())
+    return page
 
 
-def _read(folder: Path, name: str, part: str) -> dict[str, Any]:
+def _read(folder: str | Path, name: str, part: str) -> dict[str, Any]:
     """``evaluation.json`` or ``sweep.json``, which must have the ``part`` that matters."""
-    path = folder / name
+    path = join(folder, name)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read(path))
         assert isinstance(content[part], list | dict)
         return content
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        what = path.stem
+        what = name.removesuffix(".json")
         reason = f"not {'an' if what == 'evaluation' else 'a'} {what} ({type(error).__name__})"
         remedy = f"Give a folder that `dexter {'evaluate' if what == 'evaluation' else what}` wrote"
         raise InputError(path, reason, remedy, f"{what}_unreadable") from error
@@ -123,12 +124,12 @@ def _read(folder: Path, name: str, part: str) -> dict[str, Any]:
 
 def _of_settings(sweep: str | Path) -> list[dict[str, Any]]:
     """The tables of settings, in the published shapes, of the evaluation in a sweep's folder."""
-    tables = _read(Path(sweep) / "evaluation", EVALUATION, "tables")["tables"]
+    tables = _read(join(sweep, "evaluation"), EVALUATION, "tables")["tables"]
     return [table for compared in tables[:1] for table in compared.get("settings", [])]
 
 
 def _read_checkpoint(folder: str | Path) -> dict[str, Any]:
-    checkpoint = load_checkpoint(Path(folder))
+    checkpoint = load_checkpoint(folder)
     return {"meta": checkpoint.meta, "digest": checkpoint.digest}
 
 

@@ -5,6 +5,7 @@ Rendering and evaluating are the work of their own tasks; what this adds is whic
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from dexter_model.digests import code_version, file_digest, write_atomically
+from dexter_model.digests import code_version, sha256_bytes
 from dexter_model.expression.renders import JOURNAL, LISTING
 from dexter_model.metrics.sweeps import compare_settings
+from dexter_model.places import join, names, read, write
 from tasks.baseline import EVALUATION, MEASURES
 from tasks.evaluate import SEED
 from tasks.orchestration import task
@@ -58,27 +60,26 @@ def compare_sweep(
     Returns:
         What was written.
     """
-    measures = pl.read_parquet(Path(evaluation) / MEASURES)
+    measures = pl.read_parquet(io.BytesIO(read(join(evaluation, MEASURES))))
     content = {
         "format": FORMAT,
         "code_version": code_version(),
-        "evaluation_digest": file_digest(Path(evaluation) / EVALUATION, verify=True),
+        "evaluation_digest": sha256_bytes(read(join(evaluation, EVALUATION))),
         "seed": seed,
         "grid": grid,
         "settings": [{"name": s.name, "values": s.values, "evaluations": s.evaluations} for s in settings],
         "refused": list(refused),
         "comparison": compare_settings(measures, {s.name: s.evaluations for s in settings}, seed),
     }
-    write_atomically(Path(out) / SWEEP, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write(join(out, SWEEP), (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     return content
 
 
 def renders_there(folder: str | Path) -> str:
     """What a folder of renders holds before a sweep, for a dry run: ``new``, ``unfinished`` or ``12 there``."""
-    folder = Path(folder)
-    if (folder / JOURNAL).exists():
+    if JOURNAL in names(folder):
         return "unfinished"
     try:
-        return f"{len(json.loads((folder / LISTING).read_bytes())['renders'])} there"
+        return f"{len(json.loads(read(join(folder, LISTING)))['renders'])} there"
     except (OSError, ValueError, KeyError, TypeError):
         return "new"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from dexter_model.codec.performance_codec import EncodedPerformance
-from dexter_model.digests import write_atomically
 from dexter_model.errors import InputError
+from dexter_model.places import local, write
 
 MAX_BYTES = 256 << 20  # unpacked; 100,000 notes take 10 MB
 
@@ -32,7 +32,7 @@ def save_codec(path: str | Path, codec: Codec | EncodedPerformance) -> None:
     np.savez_compressed(
         packed, p_codec=codec.p_codec, s_codec=codec.s_codec, matched=codec.matched, note_id=codec.note_id
     )
-    write_atomically(path, packed.getvalue())
+    write(path, packed.getvalue())
 
 
 def load_codec(path: str | Path) -> Codec:
@@ -41,12 +41,13 @@ def load_codec(path: str | Path) -> Codec:
     Raises:
         InputError: ``codec_unreadable`` when it is none, or its arrays do not fit together.
     """
+    file = local(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
                 raise ValueError(f"it unpacks to more than {MAX_BYTES >> 20} MiB")
-        with np.load(path, allow_pickle=False) as file:
-            codec = Codec(*(file[name] for name in ("p_codec", "s_codec", "matched", "note_id")))
+        with np.load(file, allow_pickle=False) as arrays:
+            codec = Codec(*(arrays[name] for name in ("p_codec", "s_codec", "matched", "note_id")))
         _check(codec)
     except Exception as error:  # a damaged archive raises all sorts of errors, MemoryError among them
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dexter_model.digests import write_atomically
 from dexter_model.notes import Performance
+from dexter_model.places import write
 
 TICKS_PER_QUARTER = 10_000
 TEMPO = 120.0  # quarter notes a minute
@@ -41,7 +41,7 @@ def write_performance_midi(performance: Performance, path: str | Path) -> None:
     score: Any = symusic.Score(resolution, ttype="tick")
     score.tempos.append(symusic.Tempo(0, TEMPO, ttype="tick"))
     score.tracks.append(track)
-    write_atomically(path, score.dumps_midi())
+    write(path, score.dumps_midi())
 
 
 def _pedal(performance: Performance) -> np.ndarray:

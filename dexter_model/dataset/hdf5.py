@@ -35,6 +35,7 @@ from dexter_model.dataset.packing import FRAME_ARRAYS
 from dexter_model.dataset.pairs import mixup
 from dexter_model.dataset.windows import cut, window_count
 from dexter_model.digests import json_digest, write_atomically
+from dexter_model.places import is_url, shown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,7 +134,7 @@ def _written_path(path: str, folder: Path, prefixes: Mapping[str, str]) -> str:
     Where these share no more than the root, it names every folder on the way down to the score: remapping hides them.
     """
     elsewhere = remapped(path, prefixes)
-    if not path or elsewhere != path:
+    if not path or elsewhere != path or is_url(path) or is_url(shown(folder)):
         return elsewhere
     return os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
 

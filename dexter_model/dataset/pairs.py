@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from dexter_model.dataset.windows import window_count
-from dexter_model.digests import write_atomically
+from dexter_model.places import join, write
 from dexter_model.ragged import members
 
 if TYPE_CHECKING:
@@ -199,11 +199,11 @@ def pair_table(told: pl.DataFrame, a: np.ndarray, b: np.ndarray, start: np.ndarr
 def write_pairs(folder: str | Path, paired: pl.DataFrame, unpaired: pl.DataFrame, made_from: dict[str, str]) -> None:
     """Write both tables as Parquet; ``made_from`` (version digest, window, seed) goes into the files' metadata."""
     for name, table in ((PAIRED, paired), (UNPAIRED, unpaired)):
-        write_table(Path(folder) / name, table, made_from)
+        write_table(join(folder, name), table, made_from)
 
 
-def write_table(path: Path, table: pl.DataFrame, made_from: dict[str, str]) -> None:
+def write_table(path: str | Path, table: pl.DataFrame, made_from: dict[str, str]) -> None:
     """Write a table as Parquet, all or nothing."""
     file = io.BytesIO()
     table.write_parquet(file, metadata=made_from)
-    write_atomically(path, file.getvalue())
+    write(path, file.getvalue())

@@ -17,7 +17,6 @@ from dexter_model.codec.files import save_codec
 from dexter_model.codec.performance_codec import EncodedPerformance
 from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.digests import file_digest, write_atomically
-from dexter_model.errors import InputError
 from dexter_model.notes import Performance
 
 FORMAT = "dexter-renders-1"
@@ -31,13 +30,7 @@ class RendersFolder:
     """The folder a rendering job writes to; the renders it holds already are in ``known``, by key."""
 
     def __init__(self, path: str | Path) -> None:
-        """Raises ``InputError`` (``out_unwritable``) when the folder cannot be made."""
         self.path = Path(path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = f"cannot be made a folder ({error.strerror})"
-            raise InputError(path, reason, "Name another folder with --out", "out_unwritable") from None
         self.listing = self.path / LISTING
         self._journal = self.path / JOURNAL
         rows = [*_listed(self.listing), *_journalled(self._journal)]

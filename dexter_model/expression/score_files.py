@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from dexter_model.errors import InputError
 from dexter_model.notes import Score
+from dexter_model.places import copy_of, local, shown
 from dexter_model.reading.safety import check_file
 from dexter_model.reading.sandbox import Sandbox, SandboxedError
 from dexter_model.reading.score import SUFFIXES, cached_score, load_score
@@ -32,7 +33,7 @@ def find_scores(paths: Iterable[str | Path], exclude: str | Path | None = None) 
 
     Args:
         paths: files, taken whatever their suffix, and folders, walked for files of known suffixes. Hidden files and
-            folders are passed over, links to folders not followed.
+            folders are passed over, links to folders not followed. What is at S3 is fetched.
         exclude: a folder whose files do not count: where renders go.
 
     Returns:
@@ -41,13 +42,13 @@ def find_scores(paths: Iterable[str | Path], exclude: str | Path | None = None) 
     Raises:
         InputError: a path does not exist (``missing_file``), or there is no score at all (``no_scores``).
     """
-    named = [Path(path) for path in paths]
+    named = [local(path) for path in paths]
     found: dict[str, ScoreFile] = {}
     for path in named:
         if not path.exists():
             raise InputError(path, "there is no such file or folder", "Check the path", "missing_file")
         for file, relative in _files(path, exclude) if path.is_dir() else [(path, path.name)]:
-            found.setdefault(os.path.abspath(file), ScoreFile(file.as_posix(), relative))
+            found.setdefault(os.path.abspath(file), ScoreFile(shown(file.as_posix()), relative))
     if not found:
         known = ", ".join(SUFFIXES)
         reason = f"holds no score ({known})" if named else "no score was named"
@@ -56,7 +57,7 @@ def find_scores(paths: Iterable[str | Path], exclude: str | Path | None = None) 
 
 
 def _files(folder: Path, exclude: str | Path | None) -> list[tuple[Path, str]]:
-    excluded = Path(exclude).resolve() if exclude is not None else None
+    excluded = copy_of(exclude).resolve() if exclude is not None else None
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".") and (Path(parent) / f).resolve() != excluded]
@@ -108,10 +109,10 @@ def distinct_names(names: Iterable[str]) -> list[str]:
 def known_score(path: str) -> Score | None:
     """The score of a file as it was read before, None when it was not."""
     try:
-        check_file(Path(path))
+        check_file(copy_of(path))
     except InputError:
         return None
-    return cached_score(path)
+    return cached_score(str(copy_of(path)))
 
 
 class ScoreReader:
@@ -121,9 +122,14 @@ class ScoreReader:
         self._sandbox = Sandbox()
 
     def run(self, path: str) -> Score | InputError:
-        """The score, or why there is none."""
+        """The score, or why there is none.
+
+        Raises:
+            InputError: S3 cannot be reached, which is no fault of the score.
+        """
+        file = str(local(path, missing_ok=True))
         try:
-            return self._sandbox.call(load_score, path)
+            return self._sandbox.call(load_score, file)
         except InputError as error:
             return error
         except SandboxedError as error:

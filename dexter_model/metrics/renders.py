@@ -23,6 +23,7 @@ from dexter_model.errors import InputError
 from dexter_model.expression.renders import DEVIATIONS, FORMAT, JOURNAL, LISTING, MADE_FROM
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import PERCEPTUAL_FEATURES, Alignment, Performance, Score
+from dexter_model.places import copy_of, local, shown
 
 # What an evaluation repeats of how a folder's renders were made.
 MADE_BY = ("checkpoint", "steps", "guidance", "sampler", "eta", "depth", "controls", "seed")
@@ -39,8 +40,9 @@ MOST_NOTES = 3  # performed notes a score note; aligning takes memory by the pro
 class Render:
     """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is.
 
-    ``source`` and ``like`` are keys of the performances of the piece that it was made from and like, where it was;
-    ``steered`` are the perceptual features it was asked for, each with its standard deviation in the model's training.
+    ``midi`` and ``codec`` are files, or URLs of them. ``source`` and ``like`` are keys of the performances of the piece
+    that it was made from and like, where it was; ``steered`` are the perceptual features it was asked for, each with its
+    standard deviation in the model's training.
     """
 
     system: str
@@ -48,8 +50,8 @@ class Render:
     corpus: str
     piece: str
     sample: int
-    midi: Path
-    codec: Path | None
+    midi: str
+    codec: str | None
     source: str | None = None
     like: str | None = None
     steered: Mapping[str, float] = field(default_factory=dict)
@@ -78,19 +80,19 @@ def read_renders(folder: str | Path, system: str | None = None) -> RenderFolder:
     """Read a folder written by ``dexter render``, or by another renderer that leaves MIDI files alone.
 
     Args:
-        folder: with ``renders.json`` in it, or with MIDI files ``<corpus>/<piece key>.mid``; further samples of a piece
-            end in ``_sample1.mid``, ``_sample2.mid``, ... as those of ``dexter render`` do.
+        folder: a folder (or URL) with ``renders.json`` in it, or with MIDI files ``<corpus>/<piece key>.mid``; further
+            samples of a piece end in ``_sample1.mid``, ``_sample2.mid``, ... as those of ``dexter render`` do.
         system: the name in tables; by default the folder's.
 
     Raises:
         InputError: ``renders.json`` is none, or there is neither it nor a MIDI file, or a rendering job has not ended
             there (``renders_unreadable``).
     """
-    folder = Path(folder)
+    folder = local(folder, missing_ok=True)
     listing, system = folder / LISTING, system or folder.resolve().name
     if not listing.exists() and not (folder / JOURNAL).exists() and (found := _midi_files(folder)):
         renders = tuple(_by_path(system, folder, path) for path in found)
-        digest = json_digest([[render.name, file_digest(render.midi)] for render in renders])
+        digest = json_digest([[render.name, file_digest(copy_of(render.midi))] for render in renders])
         return RenderFolder(system, folder, digest, {"midi_only": True}, renders)
     try:
         data = listing.read_bytes()
@@ -139,13 +141,13 @@ def _by_path(system: str, folder: Path, midi: Path) -> Render:
     numbered = re.search(r"_sample(\d+)$", name)
     corpus, _, piece = (name[: numbered.start()] if numbered else name).partition("/")
     sample = int(numbered[1]) if numbered else 0
-    return Render(system, name, corpus if piece else "", piece or corpus, sample, midi, None)
+    return Render(system, name, corpus if piece else "", piece or corpus, sample, shown(midi), None)
 
 
 def _render(system: str, folder: Path, row: dict[str, Any], steered: dict[str, float]) -> Render:
     codec = _inside(folder, row["codec"]) if row.get("codec") else None
-    present = codec if codec and codec.is_file() else None
-    midi = _inside(folder, row["midi"])
+    present = shown(codec) if codec and codec.is_file() else None
+    midi = shown(_inside(folder, row["midi"]))
     corpus, piece = row.get("corpus") or "", row.get("piece") or ""
     made_from = {name: str(row[name]) for name in MADE_FROM if row.get(name)}
     name, sample = str(row["name"]), int(row.get("sample") or 0)
@@ -176,12 +178,12 @@ def played(render: Render, piece: Piece, sandbox: Sandbox) -> Played:
     return Played(values[None], counts[None], np.full((1, len(counts)), np.nan))
 
 
-def played_midi(midi: Path, piece: Piece, sandbox: Sandbox) -> Played:
+def played_midi(midi: str, piece: Piece, sandbox: Sandbox) -> Played:
     """A MIDI file beside the notes of its piece: aligned, encoded, articulation by key-down durations."""
     from dexter_model.codec.performance_codec import encode
     from dexter_model.reading.midi import load_midi
 
-    performance: Performance = sandbox.call(load_midi, str(midi))
+    performance: Performance = sandbox.call(load_midi, str(local(midi)))
     score = Score(piece.note_id, piece.score)
     if len(performance.notes) > MOST_NOTES * len(score.notes) + 100:
         raise _other_score(midi, f"has {len(performance.notes)} notes, its score {len(score.notes)}")

@@ -77,7 +77,7 @@ def trajectory(
     from dexter_model.expression.sampler import PieceSampler
     from dexter_model.training.checkpoint import load_checkpoint
 
-    sampler = PieceSampler(load_checkpoint(Path(checkpoint)), sampling)
+    sampler = PieceSampler(load_checkpoint(checkpoint), sampling)
     if sampler.config.denoiser.target == "mean":
         reason = "tells the mean of all performances at once: there is no way there to be seen"
         raise InputError(checkpoint, reason, "Show a model that denoises", "nothing_to_show")

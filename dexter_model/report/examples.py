@@ -13,6 +13,7 @@ from dexter_model.metrics.contests import DEADPAN, RULES, humans_of, is_syntheti
 from dexter_model.metrics.curves import onset_starts
 from dexter_model.metrics.measures import CURVES, Played
 from dexter_model.metrics.renders import Render, played
+from dexter_model.places import copy_of
 from dexter_model.reading.midi import load_midi
 from dexter_model.report import audio, figures
 from dexter_model.report.html import count
@@ -68,7 +69,7 @@ def piece_example(piece: Piece, renders: Sequence[Render], sandbox: Sandbox, *, 
 
 def score_example(renders: Sequence[Render], sandbox: Sandbox, *, sounds: bool) -> Example:
     """A render of a score that is in no data set: its piano roll and its sound."""
-    performances = {render.system: sandbox.call(load_midi, str(render.midi)) for render in renders}
+    performances = {render.system: sandbox.call(load_midi, str(copy_of(render.midi))) for render in renders}
     shown = [_piano_rolls({name: (p.notes, p.pedal) for name, p in performances.items()})]
     return Example(renders[0].name, "a score of no data set", shown, _sounds(renders, sandbox) if sounds else [])
 
@@ -108,7 +109,7 @@ def _codecs(piece: Piece, system: str, ours: Played) -> Shown:
 def _rolls(piece: Piece, renders: Sequence[Render], sandbox: Sandbox) -> Shown:
     rolls = {}
     for render in renders:
-        performance = sandbox.call(load_midi, str(render.midi))
+        performance = sandbox.call(load_midi, str(copy_of(render.midi)))
         rolls[f"render ({render.system})"] = (performance.notes, performance.pedal)
     humans, keys = humans_of(piece)
     heard = humans.counts[0]
@@ -129,7 +130,7 @@ def _sounds(renders: Sequence[Render], sandbox: Sandbox) -> list[Shown]:
         return []
     heard = []
     for render in renders:
-        uri = audio.sound(sandbox.call(load_midi, str(render.midi)))
+        uri = audio.sound(sandbox.call(load_midi, str(copy_of(render.midi))))
         if uri:
             heard.append(Shown(render.system, f"{render.name}, the first {audio.SECONDS:.0f} s", uri))
     return heard

@@ -29,6 +29,7 @@ from safetensors.numpy import save as tensors_as_bytes
 
 from dexter_model.digests import json_digest, sha256_bytes
 from dexter_model.errors import InputError
+from dexter_model.places import copy_of, is_url, join, local, names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,10 +125,14 @@ def prune_checkpoints(checkpoints: Path, keep: int) -> None:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Load a checkpoint folder, or the last checkpoint of a training's output folder (``best`` in it is the best).
 
+    Args:
+        path: a folder, or ``s3://bucket/prefix`` of one.
+
     Raises:
-        InputError: a pickle (``unsafe_checkpoint``), or broken or incomplete files (``checkpoint_unreadable``).
+        InputError: a pickle (``unsafe_checkpoint``), broken or incomplete files (``checkpoint_unreadable``), or S3 has
+            nothing there (``missing_file``).
     """
-    path = Path(path)
+    path = _fetched(str(path)) if is_url(path) else Path(path)
     _refuse_pickle(path)
     folder = path if (path / META).exists() else latest_checkpoint(path / CHECKPOINTS) or path
     _refuse_pickle(folder / MODEL)
@@ -141,6 +146,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         name: array.astype(np.float32, copy=False) for name, array in _tensors(folder / MODEL, files[MODEL]).items()
     }
     return Checkpoint(folder, meta["config"], meta["statistics"], state, meta, _digest(files[MODEL], meta))
+
+
+def _fetched(url: str) -> Path:
+    """A copy of a checkpoint at S3, or of a training's last one that is whole, without what only training needs."""
+    known = names(url)
+    whole = [name for name in known if name.endswith(f"/{META}") and name.startswith(f"{CHECKPOINTS}/")]
+    if META not in known and whole:
+        url = join(url, max(whole).removesuffix(f"/{META}"))
+    for name in (MODEL, META):
+        local(join(url, name))
+    return copy_of(url)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

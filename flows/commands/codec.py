@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,9 +41,9 @@ def encode(
 
 
 def decode(
-    codec: Annotated[Path, typer.Argument(help="A codec file written by encode or render.")],
+    codec: Annotated[str, typer.Argument(help="A codec file written by encode or render.")],
     score: Annotated[str, typer.Option(help="The score it was encoded against.")],
-    out: Annotated[Path, typer.Option(help="The performance MIDI to write.")],
+    out: Annotated[str, typer.Option(help="The performance MIDI to write.")],
 ) -> None:
     """Decode a codec file to a performance MIDI with pedal."""
     from dexter_model.codec.performance_midi import write_performance_midi

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -143,7 +142,7 @@ def pairs(
         Literal["train", "validation", "test"] | None, typer.Option(help="Only this split.", show_default="all")
     ] = None,
     mixup: Annotated[bool, typer.Option("--mixup", help="Add the training split's mixups to the unpaired.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for paired.parquet and unpaired.parquet.")] = Path("pairs"),
+    out: Annotated[str, typer.Option(help="Folder for paired.parquet and unpaired.parquet.")] = "pairs",
 ) -> None:
     """Write index tables of all ordered pairs of real performances that play the same window of a piece.
 

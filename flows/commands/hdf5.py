@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from flows.commands import options
 
 def export_hdf5(
     url: options.Dataset,
-    out: Annotated[Path, typer.Argument(help="Folder to write to.", show_default=False)],
+    out: Annotated[str, typer.Argument(help="Folder to write to.", show_default=False)],
     version: options.Version = None,
     window: options.Window = 200,
     mixup: Annotated[
@@ -36,6 +35,7 @@ def export_hdf5(
     from dexter_model.dataset import hdf5
     from dexter_model.dataset.hdf5_pairs import export_pairs
     from dexter_model.dataset.store import open_version
+    from dexter_model.places import shown, writing
     from tasks.progress import bar, say
 
     prefixes = options.remap(path_remap)
@@ -43,13 +43,14 @@ def export_hdf5(
     scores, missing = _score_paths(data.catalogue["corpus"].unique().to_list(), datasets_root, data_root)
     for told in missing:
         say(f"no score paths: {told}")
-    with bar("Exporting performances", data.performances.height) as advance_to:
+    with writing(out) as written, bar("Exporting performances", data.performances.height) as advance_to:
         done = hdf5.export_hdf5(
-            data, out, window, mixups=mixup, score_paths=scores, path_remap=prefixes, progress=advance_to
+            data, written.folder, window, mixups=mixup, score_paths=scores, path_remap=prefixes, progress=advance_to
         )
-    print(f"{done.performances:,} performances, {done.windows:,} windows, {done.errors:,} errors: {done.path}")
-    for path in export_pairs(data, out, window, pairs, seed, mixups=mixup) if pairs else ():
-        print(path)
+        listed = export_pairs(data, written.folder, window, pairs, seed, mixups=mixup) if pairs else ()
+    print(f"{done.performances:,} performances, {done.windows:,} windows, {done.errors:,} errors: {shown(done.path)}")
+    for path in listed:
+        print(shown(path))
 
 
 def _score_paths(
@@ -71,14 +72,14 @@ def _score_paths(
 
 
 def import_hdf5(
-    path: Annotated[Path, typer.Argument(help="A codec_N=...hdf5 of DExter's layout.", show_default=False)],
+    path: Annotated[str, typer.Argument(help="A codec_N=...hdf5 of DExter's layout.", show_default=False)],
     url: options.Dataset,
     path_remap: options.PathRemap = None,
     pairs: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(help="A list of pairs (.npy) beside it, written as Parquet to --out. Repeatable."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the tables of pairs.")] = Path("pairs"),
+    out: Annotated[str, typer.Option(help="Folder for the tables of pairs.")] = "pairs",
 ) -> None:
     """Make a data set of an HDF5 file of the original DExter, or of ours; the version holds exactly the file.
 
@@ -88,17 +89,20 @@ def import_hdf5(
     from dexter_model.dataset import hdf5_import
     from dexter_model.dataset.hdf5_pairs import import_pairs
     from dexter_model.dataset.pairs import write_table
+    from dexter_model.places import join, local, name_of
     from dexter_model.reading.sandbox import Sandbox
     from tasks.progress import bar, say
 
     with Sandbox() as sandbox, bar("Importing performances", None) as advance_to:
-        done = hdf5_import.import_hdf5(path, url, sandbox, path_remap=options.remap(path_remap), progress=advance_to)
+        moved = options.remap(path_remap)
+        done = hdf5_import.import_hdf5(local(path), url, sandbox, path_remap=moved, progress=advance_to)
         for told, count in done.lost.items():
             say(f"{count:,} {told}")
         data = done.version
         for file in pairs or ():
-            table = import_pairs(file, data, data.encoder["parameters"]["window"], sandbox)
-            write_table(out / f"{file.stem}.parquet", table, {"dataset": data.digest})
+            table = import_pairs(local(file), data, data.encoder["parameters"]["window"], sandbox)
+            name = f"{name_of(file).removesuffix('.npy')}.parquet"
+            write_table(join(out, name), table, {"dataset": data.digest})
     print(
         f"{data.performances.height:,} performances of {data.catalogue.height:,} pieces, "
         f"{data.quarantine.height:,} quarantined: version {data.id}, digest {data.digest[:12]}"

@@ -148,7 +148,7 @@ def test_messages_show_brackets_as_they_are(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["encode"], "needs a performance or --corpus"),
-        (["encode", MATCH, "--score", MATCH, "--out", "s3://bucket/codec.npz"], "only a data set"),
+        (["encode", MATCH, "--score", MATCH, "--out", "gs://bucket/codec.npz"], "neither a path nor s3://bucket"),
         (["encode", MATCH, "--score", MATCH, "--out", "."], "Check the path"),
         (["run", "-s", "build=3"], "build"),
         (["dataset", "build", "--corpus", "MUSIC21"], "MUSIC21"),

@@ -151,7 +151,7 @@ def test_a_conditional_mean_costs_one_evaluation(lab: Path, tmp_path: Path) -> N
     result = sweep(load(SweepParameters, options={**parameters, "render": render}))
     rows = result.content["comparison"]["rows"]
     assert [row["cost"] for row in rows] == [1] * 4
-    page = result.out / "report.html"
+    page = Path(result.out) / "report.html"
     assert re.search(r'guidance=2.*?<td class="r">1</td>', page.read_text(), re.DOTALL)
 
 
@@ -162,7 +162,7 @@ def test_an_evaluation_without_a_figure_leaves_a_page(tmp_path: Path) -> None:
     (evaluation / "evaluation.json").write_text('{"tables": []}')
     found = compare_sweep({"steps": [2]}, [Setting("steps=2", {"steps": 2}, 2)], [], evaluation, tmp_path)
     assert found["comparison"] == {"rows": [], "best": None, "frugal": None}
-    assert "No setting could be compared." in write_report(ReportInputs(sweep=tmp_path), tmp_path).read_text()
+    assert "No setting could be compared." in Path(write_report(ReportInputs(sweep=tmp_path), tmp_path)).read_text()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def rendered(out: Path, model: Path, controls: Controls | None = None, **how: An
 
 
 def codec_of(result: RenderResult) -> np.ndarray:
-    return load_codec(result.folder / result.renders[0]["codec"]).p_codec
+    return load_codec(Path(result.folder) / result.renders[0]["codec"]).p_codec
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_how_much_of_the_source_stays_is_a_matter_of_depth(
     source = codec_of(played)
     far = []
     for depth in (0.0, 0.25, 0.5, 1.0):
-        controls = Controls(source=str(played.folder / played.renders[0]["codec"]))
+        controls = Controls(source=str(Path(played.folder) / played.renders[0]["codec"]))
         result = rendered(tmp_path / str(depth), models["plain"], controls, depth=depth)
         far.append(float(np.abs(codec_of(result)[:, 1] - source[:, 1]).mean()))
     assert far == sorted(far)
@@ -89,7 +89,7 @@ def test_depth_without_a_source_is_of_nothing(models: dict[str, Path], played: R
     assert rendered(tmp_path, models["plain"]).made == 1
     assert rendered(tmp_path, models["plain"], depth=0.1).made == 0
     assert "depth" not in json.loads((tmp_path / "renders.json").read_text())
-    controls = Controls(source=str(played.folder / played.renders[0]["codec"]))
+    controls = Controls(source=str(Path(played.folder) / played.renders[0]["codec"]))
     assert rendered(tmp_path, models["plain"], controls, depth=0.1).made == 1
     assert json.loads((tmp_path / "renders.json").read_text())["depth"] == 0.1
     assert rendered(tmp_path, models["plain"], controls, depth=0.2).made == 1
@@ -101,7 +101,7 @@ def test_a_source_may_be_midi_without_an_alignment(
     models: dict[str, Path], played: RenderResult, tmp_path: Path
 ) -> None:
     """Nearly all notes are found again, though a random network plays them wildly."""
-    controls = Controls(source=str(played.folder / played.renders[0]["midi"]))
+    controls = Controls(source=str(Path(played.folder) / played.renders[0]["midi"]))
     result = rendered(tmp_path, models["plain"], controls, depth=0.0)
     assert np.isclose(codec_of(result)[:, 1], codec_of(played)[:, 1], atol=0.01).mean() > 0.9
 
@@ -109,7 +109,7 @@ def test_a_source_may_be_midi_without_an_alignment(
 def test_another_pieces_performance_is_told(models: dict[str, Path], played: RenderResult, tmp_path: Path) -> None:
     other = SCORE.with_name("bwv269.mxl")
     settings = RenderSettings(
-        checkpoint=models["plain"], controls=Controls(source=str(played.folder / played.renders[0]["midi"]))
+        checkpoint=models["plain"], controls=Controls(source=str(Path(played.folder) / played.renders[0]["midi"]))
     )
     with pytest.raises(InputError) as caught:
         render_scores([other], tmp_path, settings)
@@ -121,7 +121,7 @@ def test_another_pieces_performance_is_told(models: dict[str, Path], played: Ren
 def test_transfer_starts_from_the_source_without_noise(
     models: dict[str, Path], played: RenderResult, tmp_path: Path
 ) -> None:
-    source = str(played.folder / played.renders[0]["codec"])
+    source = str(Path(played.folder) / played.renders[0]["codec"])
     more = Controls({"articulation": "more"}, source=source)
     first, again, other = (
         codec_of(rendered(tmp_path / name, models["transfer"], controls, seed=seed))
@@ -137,7 +137,7 @@ def test_transfer_starts_from_the_source_without_noise(
 
 def test_a_model_to_sound_like(models: dict[str, Path], played: RenderResult, tmp_path: Path) -> None:
     """Its features are estimated; in transfer the condition is how they differ from the source's."""
-    like = str(played.folder / played.renders[0]["midi"])
+    like = str(Path(played.folder) / played.renders[0]["midi"])
     unsteered = codec_of(rendered(tmp_path / "0", models["steerable"]))
     assert not np.array_equal(codec_of(rendered(tmp_path / "1", models["steerable"], Controls(like=like))), unsteered)
     itself = codec_of(rendered(tmp_path / "2", models["transfer"], Controls(source=like, like=like)))

@@ -34,11 +34,11 @@ def renders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(store: str, renders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return evaluate(store, [renders], tmp_path_factory.mktemp("evaluation")).out
+    return Path(evaluate(store, [renders], tmp_path_factory.mktemp("evaluation")).out)
 
 
-def rows_of(folder: Path, **wanted: object) -> list[dict]:
-    table = json.loads((folder / "evaluation.json").read_text())["tables"][0]
+def rows_of(folder: str | Path, **wanted: object) -> list[dict]:
+    table = json.loads(Path(folder, "evaluation.json").read_text())["tables"][0]
     return [row for row in table["rows"] if all(row[name] == value for name, value in wanted.items())]
 
 
@@ -159,8 +159,8 @@ def test_same_inputs_same_bytes(store: str, renders: Path, evaluated: Path, tmp_
     again = evaluate(store, [renders], tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"evaluation.json", "measures.parquet"}
     for name in ("evaluation.json", "measures.parquet"):
-        assert (again.out / name).read_bytes() == (evaluated / name).read_bytes()
-    assert str(tmp_path) not in (again.out / "evaluation.json").read_text()
+        assert (Path(again.out) / name).read_bytes() == (evaluated / name).read_bytes()
+    assert str(tmp_path) not in (Path(again.out) / "evaluation.json").read_text()
 
 
 def test_the_order_of_performances_does_not_matter(renders: Path, evaluated: Path, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_real_performances_alone_are_references_of_a_mixed_piece(tmp_path: Path)
     mixed = made_up_piece("mixed", 3, synthetic=[True, False, False], seed=5)
     publish(str(tmp_path / "store"), [mixed])
     result = evaluate(str(tmp_path / "store"), [write_renders(tmp_path / "r", [mixed])], tmp_path / "e")
-    humans = pl.read_parquet(result.out / "measures.parquet").filter(system="r")["human"].unique()
+    humans = pl.read_parquet(Path(result.out) / "measures.parquet").filter(system="r")["human"].unique()
     assert set(humans) == {"", "mixed/p1.mid", "mixed/p2.mid"}
     assert [table["synthetic"] for table in result.tables] == [False]
 
@@ -225,17 +225,17 @@ def made_from(folder: Path, **heard: str) -> Path:
 def test_a_render_does_not_meet_the_performance_it_was_made_from(store: str, tmp_path: Path) -> None:
     folder = made_from(write_renders(tmp_path / "transfer", PIECES, samples=2), source="p0", like="p1")
     result = evaluate(store, [folder], tmp_path / "e")
-    measures = pl.read_parquet(result.out / "measures.parquet").filter(feature="velocity", measure="correlation")
+    measures = pl.read_parquet(Path(result.out) / "measures.parquet").filter(feature="velocity", measure="correlation")
     for system in ("transfer", "transfer mean of 2"):
         met = measures.filter(system=system).select("piece", "human").unique().sort("piece", "human").rows()
         assert met == [("a", "a/p2.mid"), ("b", "b/p2.mid"), ("b", "b/p3.mid")]
     assert measures.filter(system="deadpan", piece="a")["human"].n_unique() == 3
     # Two pianists played the third piece: one it was made from, the other it is like.
     assert [(r["name"], r["code"]) for r in result.refused] == [(f"c_{k}", "no_other_performance") for k in (0, 1)]
-    page = write_report(ReportInputs(evaluation=result.out), tmp_path).read_text()
+    page = Path(write_report(ReportInputs(evaluation=result.out), tmp_path)).read_text()
     assert "is not compared with that performance" in page
     plain = evaluate(store, [write_renders(tmp_path / "plain", PIECES[:1])], tmp_path / "e2")
-    assert "not compared with that" not in write_report(ReportInputs(evaluation=plain.out), tmp_path).read_text()
+    assert "not compared with that" not in Path(write_report(ReportInputs(evaluation=plain.out), tmp_path)).read_text()
 
 
 def test_steered_renders_are_heard(store: str, tmp_path: Path) -> None:
@@ -256,12 +256,12 @@ def test_steered_renders_are_heard(store: str, tmp_path: Path) -> None:
     less, normal, more, paper = cells["articulation"]
     assert abs(more["mean"] - less["mean"]) > 1
     assert normal is paper is None
-    measures = pl.read_parquet(result.out / "measures.parquet").filter(measure="heard")
+    measures = pl.read_parquet(Path(result.out) / "measures.parquet").filter(measure="heard")
     assert measures.select("system", "feature").unique().sort("system").rows() == [
         ("less", "articulation"),
         ("more", "articulation"),
     ]
-    assert ">Steering<" in write_report(ReportInputs(evaluation=result.out), tmp_path).read_text()
+    assert ">Steering<" in Path(write_report(ReportInputs(evaluation=result.out), tmp_path)).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +280,7 @@ def midi_alone(store: str, tmp_path_factory: pytest.TempPathFactory) -> Evaluati
 
 
 def test_midi_alone_is_aligned_and_compared_on_keydown_durations(midi_alone: EvaluationResult) -> None:
-    measures = pl.read_parquet(midi_alone.out / "measures.parquet").filter(measure="correlation", human="a/p0.mid")
+    measures = pl.read_parquet(Path(midi_alone.out) / "measures.parquet").filter(measure="correlation", human="a/p0.mid")
     by_codec, by_midi = (
         dict(measures.filter(system=s).select("feature", "value").iter_rows()) for s in ("codec", "alone")
     )
@@ -297,7 +297,7 @@ def test_midi_alone_is_aligned_and_compared_on_keydown_durations(midi_alone: Eva
 
 
 def test_a_deleted_codec_leaves_the_midi(midi_alone: EvaluationResult) -> None:
-    measures = pl.read_parquet(midi_alone.out / "measures.parquet").filter(system="deleted")
+    measures = pl.read_parquet(Path(midi_alone.out) / "measures.parquet").filter(system="deleted")
     assert "articulation_keydown" in measures["feature"]
     assert "articulation" not in measures["feature"]
 
@@ -311,7 +311,7 @@ def test_a_folder_of_midi_files_alone(store: str, tmp_path: Path) -> None:
     shutil.copy(made / "b_1.mid", folder / "b.mid")
     shutil.copy(made / "b_1.mid", folder / "MADE_UP" / "B.mid")
     result = evaluate(store, [made, folder], tmp_path / "e")
-    content = json.loads((result.out / "evaluation.json").read_text())
+    content = json.loads((Path(result.out) / "evaluation.json").read_text())
     assert [(system["name"], system.get("midi_only")) for system in content["systems"]] == [
         ("made", None),
         ("external", True),
@@ -320,12 +320,12 @@ def test_a_folder_of_midi_files_alone(store: str, tmp_path: Path) -> None:
         ("b", "no_piece", "the data set has no piece b (corpus/key)"),
         ("MADE_UP/B", "no_piece", "the data set has no piece MADE_UP/B (corpus/key)"),
     ]
-    measures = pl.read_parquet(result.out / "measures.parquet").filter(system="external")
+    measures = pl.read_parquet(Path(result.out) / "measures.parquet").filter(system="external")
     rendered = measures.select("piece", "render", "sample").unique().sort("render").rows()
     assert rendered == [("a", "MADE_UP/a", 0), ("a", "MADE_UP/a_sample1", 1), ("b", "MADE_UP/b", 0)]
     assert "articulation_keydown" in measures["feature"]
     assert "articulation" not in measures["feature"]
-    page = write_report(ReportInputs(store_url=store, evaluation=result.out), tmp_path).read_text()
+    page = Path(write_report(ReportInputs(store_url=store, evaluation=result.out), tmp_path)).read_text()
     assert "5 renders · MIDI files alone, aligned" in page
 
 

@@ -73,7 +73,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluation=evaluation,
         stages=stages,
     )
-    return write_report(inputs, folder)
+    return Path(write_report(inputs, folder))
 
 
 def test_everything_is_in_the_file(report: Path) -> None:
@@ -159,10 +159,10 @@ def test_a_browser_shows_it_without_complaint(report: Path) -> None:
 
 
 def test_a_report_of_what_there_is(tmp_path: Path) -> None:
-    nothing = Page(write_report(ReportInputs(), tmp_path / "nothing.html").read_text())
+    nothing = Page(Path(write_report(ReportInputs(), tmp_path / "nothing.html")).read_text())
     assert "Nothing but what ran." in nothing.text
     renders = write_renders(tmp_path / "renders", [made_up_piece("a", seed=1)])
-    alone = Page(write_report(ReportInputs(renders=[renders]), tmp_path).read_text())
+    alone = Page(Path(write_report(ReportInputs(renders=[renders]), tmp_path)).read_text())
     assert [attrs["alt"].split(".")[0] for tag, attrs in alone.tags if tag == "img" and attrs["alt"]] == ["Piano roll"]
 
 
@@ -181,7 +181,7 @@ def test_a_model_at_work_or_why_it_is_not_shown(tmp_path: Path, monkeypatch: pyt
     def section(model: str) -> Page:
         how = {"checkpoint": models[model], "sampling": Sampling(steps=2)}
         inputs = ReportInputs(str(tmp_path / "store"), renders=[renders], **how)
-        html = write_report(inputs, tmp_path).read_text()
+        html = Path(write_report(inputs, tmp_path)).read_text()
         return Page(html[html.index('<section id="denoising">') :].partition("</section>")[0])
 
     def moves(page: Page) -> bool:
@@ -203,7 +203,7 @@ def test_a_model_at_work_or_why_it_is_not_shown(tmp_path: Path, monkeypatch: pyt
 def test_a_damaged_render_leaves_the_rest(tmp_path: Path) -> None:
     renders = write_renders(tmp_path / "renders", [made_up_piece("a", seed=1), made_up_piece("b", seed=2)])
     (renders / "a_0.mid").write_bytes(b"")
-    page = Page(write_report(ReportInputs(renders=[renders]), tmp_path).read_text())
+    page = Page(Path(write_report(ReportInputs(renders=[renders]), tmp_path)).read_text())
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 1
 
 
