@@ -24,10 +24,10 @@ from dexter_model.report.sections import (
     data_section,
     evaluation_section,
     provenance,
-    stage_rows,
     tiles,
     training_section,
 )
+from dexter_model.report.stages import stages_section
 from dexter_model.report.sweep import sweep_section, sweep_tiles
 from dexter_model.report.verdict import verdict_section
 from dexter_model.synthesis import why_silent
@@ -93,7 +93,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> str:
         "banners": _banners(evaluation),
         "verdict": verdict_section(verdict) if verdict else None,
         "tiles": sweep_tiles(sweep) if sweep else tiles(section, len(data.performances) if data else 0, evaluation),
-        "stages": stage_rows(inputs.stages),
+        "stages": stages_section(inputs.stages),
         "provenance": provenance(code_version(), data, checkpoint, evaluation),
         "data": section,
         "training": training_section(checkpoint["meta"]) if checkpoint else None,

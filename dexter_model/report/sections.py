@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from platform import python_version
 from typing import TYPE_CHECKING, Any
@@ -25,35 +25,6 @@ MIDI_ONLY = "MIDI files alone, aligned with their scores; articulation by key-do
 LIBRARIES = ("numpy", "torch", "partitura", "ray", "prefect", "icechunk", "zarr")
 
 Row = dict[str, Any]
-
-
-def stage_rows(stages: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Stage records (name, seconds, whatever else came out) as table rows."""
-    return [
-        {
-            "name": stage["name"],
-            "seconds": stage.get("seconds"),
-            "details": [(k.replace("_", " "), _plain(v)) for k, v in _flat(stage) if k not in ("name", "seconds")],
-        }
-        for stage in stages
-    ]
-
-
-def _flat(stage: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The items of a record, those of a ``result`` inside it in its place."""
-    items: list[tuple[str, Any]] = []
-    for name, value in stage.items():
-        items += list(value.items()) if name == "result" and isinstance(value, Mapping) else [(name, value)]
-    return items
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, int | float):
-        return number(value)
-    text = str(value)
-    return short(text) if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
 
 
 def provenance(

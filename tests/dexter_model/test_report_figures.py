@@ -16,7 +16,8 @@ from dexter_model.codec.performance_codec import decode
 from dexter_model.notes import PERFORMED_NOTE, SCORE_NOTE, Performance
 from dexter_model.report import audio, figures
 from dexter_model.report.html import duration, metric_tables, number, short
-from dexter_model.report.sections import stage_rows, training_section
+from dexter_model.report.sections import training_section
+from dexter_model.report.stages import stages_section
 from dexter_model.synthesis import why_silent
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -111,9 +112,29 @@ def test_metric_cells_say_why_there_is_no_number() -> None:
 def test_stage_records_become_rows() -> None:
     digest = "ab" * 32
     record = {"name": "train", "seconds": 3.0, "result": {"step": 2000, "digest": digest, "resumed": False}}
-    (row,) = stage_rows([record])
-    assert row["details"] == [("step", "2,000"), ("digest", digest[:12]), ("resumed", "no")]
-    assert stage_rows([{"name": "nothing"}])[0]["seconds"] is None
+    section = stages_section([record, {"name": "nothing"}])
+    assert section is not None
+    first, second = section["rows"]
+    assert first["details"] == [("step", "2,000"), ("digest", digest[:12]), ("resumed", "no")]
+    assert (section["heads"], first["cells"], second["cells"]) == (["Time"], ["3.0 s"], ["–"])
+    assert (section["total"], section["note"], stages_section([])) == ([], "", None)
+
+
+def test_stages_tell_what_they_cost_and_by_which_prices() -> None:
+    build = {"name": "build", "seconds": 90.0, "cpu_seconds": 5400.0, "gpu_seconds": 0.0, "cost": 0.0612}
+    train = {"name": "train", "seconds": 7230.0, "cpu_seconds": 28800.0, "gpu_seconds": 7200.0, "cost": 2.012}
+    section = stages_section([build, train | {"figures": {"a": {}}, "inputs": {"data set": "ab" * 32}}])
+    assert section is not None
+    assert section["heads"] == ["Time", "CPU time", "GPU time", "Cost, USD (est.)"]
+    assert [row["cells"][-1] for row in section["rows"]] == ["0.0612", "2.01"]
+    assert section["total"] == ["2 h 2 min", "9 h 30 min", "2 h 0 min", "2.07"]
+    assert section["rows"][1]["details"] == []
+    assert "estimates" in section["note"]
+    assert "a CPU hour 0.0408" in section["note"]
+    assert "GPU (A10G) 1.006" in section["note"]
+    without = stages_section([build])
+    assert without is not None
+    assert "GPU (" not in without["note"]
 
 
 def test_training_without_history() -> None:
