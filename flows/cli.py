@@ -11,7 +11,7 @@ import sys
 import typer
 
 from dexter_model.errors import InputError, RegressionError
-from flows.commands import codec, corpora, dataset, deploy, job, model, nightly, runs, status, sweep
+from flows.commands import codec, corpora, dataset, deploy, job, model, nightly, runs, status, store, sweep
 from tasks.telemetry import start_logging
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(runs.app, name="runs")
+app.add_typer(store.app, name="store")
 for command in (
     codec.encode,
     codec.decode,

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from urllib.parse import urlsplit
 
 FAULTS = {
@@ -37,15 +38,12 @@ def at_random(seed: int, rate: float, *faults: str) -> Plan:
     return lambda _method, _path: rng.choice(faults) if rng.random() < rate else None
 
 
-def first(fault: str, method: str, path: str, times: int = 1) -> Plan:
-    """The first requests of a method whose path matches a regular expression meet the fault."""
-    left = [times]
+def first(fault: str, method: str, path: str, *, skipped: int = 0) -> Plan:
+    """The first request of a method whose path matches a regular expression, after ``skipped``, meets the fault."""
+    seen = count()
 
     def plan(asked: str, where: str) -> str | None:
-        if not left[0] or asked != method or not re.search(path, where):
-            return None
-        left[0] -= 1
-        return fault
+        return fault if asked == method and re.search(path, where) and next(seen) == skipped else None
 
     return plan
 

@@ -34,6 +34,7 @@ from dexter_model.dataset.splits import split_of_works
 from dexter_model.dataset.store import DatasetVersion, current_version, read_array, root_group
 from dexter_model.digests import json_digest
 from dexter_model.errors import InputError
+from dexter_model.tally import count
 
 Tables = dict[str, list[Row]]
 Place = tuple[str, str]  # corpus and key of a piece
@@ -218,24 +219,38 @@ class Build:
 def building(url: str) -> Iterator[Build]:
     """Begin or resume the build of a store.
 
-    In a folder a lock file keeps a second build out (the kernel frees it when a build dies). On S3 whichever build
-    finds a commit that is not its own stops, and the other goes on.
+    In a folder a lock file keeps a second build out. On S3 whichever build finds a commit that is not its own stops,
+    and the other goes on; a lease with a heartbeat would stop it sooner, and keep everybody out for minutes after a
+    kill. What it would save is the shards at work at that moment, since those committed are found again; schedules
+    have Prefect's limit of one build a store besides.
 
     Raises:
         InputError: another build is at work (``store_busy``), or the URL is no place for a store.
     """
-    folder = local_folder(url)
-    with contextlib.ExitStack() as stack:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / "build.lock").open("w"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _busy(url) from None
+    with locked(url):
         create_repository(url)
         repository = open_repository(url)
         yield patiently(url, lambda: Build(url, repository))
+
+
+@contextlib.contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Keep others from writing a store in a folder; the kernel ends it with the process. At S3 it does nothing.
+
+    Raises:
+        InputError: somebody else writes it (``store_busy``).
+    """
+    folder = local_folder(url)
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "build.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(url) from None
+        yield
 
 
 def shard_name(results: Iterable[str]) -> str:
@@ -259,6 +274,7 @@ def write_shard(
         group = zarr.open_group(fork.store, mode="a").require_group("shards").create_group(shard)
         for name, array in arrays.items():
             group.create_array(name, data=array, chunks=tuple(max(1, length) for length in array.shape))
+        count("store_bytes", sum(array.nbytes for array in arrays.values()), direction="written")
         return fork
 
     return patiently(url, write)

@@ -1,17 +1,178 @@
 from __future__ import annotations
 
-import numpy as np
-from test_dataset_store import FAILURE, assert_equal, piece, publish
+import dataclasses
+import os
+from collections.abc import Iterator
 
+import numpy as np
+import pytest
+from fault_proxy import FAULTS, FaultProxy, Plan, at_random, faults, first
+from s3_servers import CEPH, S3Server
+from test_dataset_store import FAILURE, assert_equal, piece, publish, write
+
+from dexter_model.dataset import repository
+from dexter_model.dataset.build import building, gathered
 from dexter_model.dataset.store import list_versions, open_version
+from dexter_model.errors import InputError
+from dexter_model.refusals import refusal
+
+PIECES = [[piece("a"), piece("b")], [piece("c")]]
+
+
+@pytest.fixture
+def proxy(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """In use, before moto; nothing that hangs is waited for longer than a second."""
+    monkeypatch.setattr(repository, "ACTION_S", 1.5)
+    with faults(moto_server.endpoint, stall=2.5) as between:
+        with dataclasses.replace(moto_server, endpoint=between.endpoint).used():
+            yield between
+        between.plan = None
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Digest of a build that nothing disturbs."""
+    url = str(tmp_path_factory.mktemp("calm"))
+    publish(url, PIECES)
+    return open_version(url).digest
 
 
 def test_a_store_on_s3_is_as_one_in_a_folder(s3_bucket: str) -> None:
     url = f"{s3_bucket}/lab/store"
-    publish(url, [[piece("a"), piece("b")], [piece("c")]], (FAILURE,))
+    publish(url, PIECES, (FAILURE,))
     version = open_version(url)
     for key in "cab":
         assert_equal(version.piece("TEST", key), piece(key))
     publish(url, [[piece("a")]])
     assert list_versions(url) == ["v1", "v2"]
     assert np.array_equal(open_version(url, "v1").catalogue["key"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stalled"])
+def test_a_build_among_faults_is_as_a_calm_one(fault: str, calm: str, proxy: FaultProxy, moto_server: S3Server) -> None:
+    """One request in eight fails; the version and every array are those of a calm build, and little is repeated."""
+    url = f"{moto_server.new_bucket()}/store"
+    proxy.plan = at_random(1, 0.125, fault)
+    publish(url, PIECES)
+    version = open_version(url)
+    for read in version.pieces():
+        assert_equal(read, piece(read.key))
+    proxy.plan = None
+    assert proxy.injected[fault] > 3
+    assert proxy.requests.total() < 500  # a calm one needs some 150
+    assert (version.digest, version.id, list_versions(url)) == (calm, "v1", ["v1"])
+
+
+@pytest.mark.parametrize(
+    ("where", "skipped"),
+    [("snapshots", 0), ("branch.main", 0), ("branch.main", 1), ("branch.build", 0), ("branch.build", 1), ("tag.v1", 0)],
+)
+def test_own_writes_are_known_again(
+    where: str, skipped: int, calm: str, proxy: FaultProxy, moto_server: S3Server
+) -> None:
+    """The server did it and the answer is lost: making the store, its branches, a commit, publishing, the tag."""
+    url = f"{moto_server.new_bucket()}/store"
+    proxy.plan = first("lost", "PUT", where, skipped=skipped)
+    publish(url, PIECES)
+    assert proxy.injected["lost"] == 1
+    assert list_versions(url) == ["v1"]
+    assert open_version(url, "v1").digest == calm
+
+
+@pytest.mark.parametrize(("method", "where"), [("PUT", "branch.build"), ("GET", "snapshots")])
+def test_a_request_that_is_never_answered_is_given_up(
+    method: str, where: str, calm: str, proxy: FaultProxy, moto_server: S3Server
+) -> None:
+    url = f"{moto_server.new_bucket()}/store"
+    proxy.plan = first("stalled", method, where)
+    publish(url, PIECES)
+    assert proxy.injected["stalled"] == 1
+    assert open_version(url).digest == calm
+
+
+@pytest.mark.parametrize("written", [1, 0])
+def test_a_store_whose_making_was_interrupted_is_made(written: int, proxy: FaultProxy, moto_server: S3Server) -> None:
+    url = f"{moto_server.new_bucket()}/store"
+    puts = iter(range(1000))
+    down: Plan = lambda method, _path: "dropped" if method == "PUT" and next(puts) >= written else None  # noqa: E731
+    proxy.plan = down
+    with pytest.MonkeyPatch.context() as brief:
+        brief.setattr("dexter_model.places.ATTEMPTS", 1)
+        with pytest.raises(InputError):
+            repository.create_repository(url)
+    proxy.plan = None
+    with pytest.raises(InputError) as told:
+        open_version(url)
+    assert told.value.code == "no_dataset"
+    publish(url, PIECES)
+    assert list_versions(url) == ["v1"]
+
+
+def test_a_server_that_stays_away_is_told_and_what_was_built_is_found_again(
+    proxy: FaultProxy, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "REQUEST_TRIES", 2)
+    monkeypatch.setattr(repository, "PAUSE_S", 0.02)
+    url = f"{moto_server.new_bucket()}/store"
+    with building(url) as build:
+        shard = write(build, PIECES[0])
+        proxy.plan = lambda _method, _path: "slow down"
+        with pytest.raises(InputError) as told:
+            write(build, PIECES[1])
+        assert told.value.code == "store_unreachable"
+        assert proxy.injected["slow down"] < 40
+        proxy.plan = None
+    with building(url) as build:
+        assert build.finished_shards() == {shard}
+
+
+def test_the_second_of_two_builds_stops_and_the_first_goes_on(s3_bucket: str) -> None:
+    url = f"{s3_bucket}/store"
+    with building(url) as one, building(url) as other:
+        a = write(one, PIECES[0])
+        with pytest.raises(InputError) as told:
+            write(other, PIECES[1])
+        assert told.value.code == "store_busy"
+        one.publish(gathered([one.manifest(a)]))
+    assert open_version(url).catalogue["key"].to_list() == ["a", "b"]
+
+
+@pytest.mark.skipif(not CEPH, reason="no Ceph here")
+def test_what_is_refused_is_told_with_a_remedy(ceph_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(**environment: str) -> tuple[str, str]:
+        with ceph_server.used():
+            os.environ.update(environment)
+            url = environment.get("url", bucket)
+            with pytest.raises(InputError) as caught:
+                publish(f"{url}/store", PIECES)
+        assert caught.value.path == f"{url}/store"
+        return caught.value.code, f"{caught.value.reason}. {caught.value.remedy}."
+
+    bucket = ceph_server.new_bucket()
+    code, words = told(AWS_SECRET_ACCESS_KEY="wrong")
+    assert code == "store_refused"
+    assert "does not know these credentials. Check AWS_ACCESS_KEY_ID" in words
+    assert "does not know" in told(AWS_ACCESS_KEY_ID="nobody")[1]
+    assert (
+        "no such bucket. Correct the URL, or make it with `dexter store init`" in told(url="s3://bucket-of-nobody")[1]
+    )
+    with ceph_server.used():
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        with pytest.raises(InputError, match="there are no credentials"):
+            open_version(bucket)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "later"),
+    [
+        ("io error `-> client error (Connect) `-> Connection refused (os error 111)", "nobody answers there", True),
+        ('Error { code: "RequestTimeTooSkewed", message: "" }', "clock", False),
+        ("An error occurred (AccessDenied) when calling the PutObject operation", "may not do this", False),
+    ],
+)
+def test_other_refusals(told: str, reason: str, later: bool) -> None:
+    found = refusal(told)
+    assert found is not None
+    assert reason in found.reason
+    assert found.later == later
