@@ -27,6 +27,7 @@ from dexter_model.metrics.tables import measures_frame, tables
 from dexter_model.metrics.tolerance import Tolerance
 from dexter_model.places import absolute, join, name_of, write
 from dexter_model.reading.sandbox import Sandbox
+from dexter_model.tally import count
 from tasks.baseline import EVALUATION, MEASURES, hold_against, read_baseline
 from tasks.cluster import WorkerDied, fan_out
 from tasks.orchestration import task
@@ -220,6 +221,9 @@ def _results(jobs: list[PieceJob], make_worker: Callable[[], PieceEvaluator], wo
     found: dict[int, Evaluated] = {}
     for number, result in track(fan_out(make_worker, jobs, workers=wanted), len(jobs), "Evaluating pieces"):
         found[number] = _died(jobs[number], result) if isinstance(result, WorkerDied) else result
+        count("pieces_done", work="evaluate")
+        for refused in found[number].refused:
+            count("quarantined", work="evaluate", code=refused.code)
     return [found[number] for number in range(len(jobs))]
 
 

@@ -6,6 +6,7 @@ does not depend on that (``expression.sampler``), nor on how often the job was i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -32,6 +33,7 @@ from dexter_model.expression.renders import DEVIATIONS, FORMAT, MADE_FROM, Rende
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
 from dexter_model.places import absolute, copy_of, shown, writing
+from dexter_model.tally import count
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
 from tasks.cluster import WorkerDied, fan_out
 from tasks.controls import Controller, Controls, heard_file, heard_in
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from dexter_model.dataset.piece import Piece
     from dexter_model.expression.sampler import PieceSampler
     from dexter_model.expression.steering import Heard
+
+log = logging.getLogger(__name__)
 
 FEW_SCORES = 24  # up to here starting Ray takes longer than it saves
 
@@ -212,6 +216,11 @@ def _render(
                 made -= 1
             else:
                 done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
+                count("pieces_done", work="render")
+                log.info("render made", extra={"render": rows[index]["name"], "notes": done[index]["notes"]})
+        for row in quarantined:
+            count("quarantined", work="render", code=row["code"])
+            log.info("score quarantined", extra=row)
         entries = [done[index] for index in sorted(done)]
         folder.finish(_about(settings, checkpoint), entries, quarantined)
     return RenderResult(str(out), entries, quarantined, made)

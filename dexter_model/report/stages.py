@@ -49,8 +49,8 @@ def cost_note(*, gpus: bool) -> str:
         told |= {f"an hour of a GPU ({name})": price for name, price in listed["gpu_hour"].items()}
     by = "; ".join(f"{what} {each['price']} ({each['of']}; {each['date']})" for what, each in told.items())
     return (
-        "Costs are estimates: the rent of the cluster's machines, or of this one, for as long as each stage took. CPU and "
-        f"GPU time is what was held, busy or not; storage is not counted. Prices in {currency()}: {by}."
+        "Costs are estimates: the rent of the cluster's machines, or of this one, for as long as each stage took. CPU "
+        f"and GPU time is what was held, busy or not; storage is not counted. Prices in {currency()}: {by}."
     )
 
 
