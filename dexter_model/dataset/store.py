@@ -18,6 +18,7 @@ from dexter_model.dataset.packing import BEFORE, TABLES, unpack
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.repository import MAIN, READABLE, open_repository, patiently
 from dexter_model.errors import InputError
+from dexter_model.tally import count
 
 _SHARDS_KEPT = 4  # arrays of the shards used last, for pieces asked for one by one
 
@@ -196,4 +197,6 @@ def read_array(group: zarr.Group, path: str) -> np.ndarray:
     """A whole array of a group."""
     array = group[path]
     assert isinstance(array, zarr.Array)
-    return np.asarray(array[...])
+    read = np.asarray(array[...])
+    count("store_bytes", read.nbytes, direction="read")
+    return read
