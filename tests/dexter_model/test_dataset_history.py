@@ -112,7 +112,8 @@ def test_going_back_loses_nothing_and_the_next_build_goes_on_from_there(url: str
     ]
 
 
-def test_names_are_never_given_again(url: str) -> None:
+def test_names_are_never_given_again(tmp_path: Path) -> None:
+    url = str(tmp_path)
     for wanted in ([A], [A, B], [A, B, C]):
         build(url, wanted)
     for back in ("v1", "v3", "v2", "v1"):
@@ -127,8 +128,9 @@ def test_names_are_never_given_again(url: str) -> None:
     assert_whole(open_version(url, "v4"), [A, D])
 
 
-def test_shards_written_anew_survive_going_back(url: str) -> None:
+def test_shards_written_anew_survive_going_back(tmp_path: Path) -> None:
     """A shard of four pieces of which one stays is copied by v2 and dropped; v1 still needs it."""
+    url = str(tmp_path)
     assert ALIVE > 0.25
     with building(url) as under_way:
         under_way.commit(write_shard(url, "four", [A, B, C, D], (), []), "four")
