@@ -113,6 +113,9 @@ class RenderParameters(_Parameters):
     seed: int = Field(13, ge=0)
     batch_size: int = Field(16, ge=1, description="windows denoised together")
     workers: Workers = None
+    gpu_share: float | None = Field(
+        None, ge=0, le=1, description="of a GPU that each worker takes; default a whole one if the cluster has GPUs"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

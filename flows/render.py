@@ -30,6 +30,7 @@ def render(parameters: RenderParameters) -> RenderResult:
         seed=parameters.seed,
         workers=parameters.workers,
         batch_size=parameters.batch_size,
+        gpu_share=parameters.gpu_share,
     )
     tag_run(store=parameters.store)
     with only_writer(parameters.out):

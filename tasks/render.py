@@ -64,8 +64,8 @@ class RenderResult:
 class RenderSettings(Sampling):
     """How to render. ``checkpoint`` None is the model that ships with the code, ``workers`` None is as it takes.
 
-    ``batch_size`` is the number of windows a worker gets at a time; results do not depend on it. ``controls`` are what
-    performances are told beside their score.
+    ``batch_size`` is the number of windows a worker gets at a time, ``gpu_share`` its share of a GPU, None a whole one if
+    there are any; results do not depend on them. ``controls`` are what performances are told beside their score.
     """
 
     checkpoint: str | Path | None = None
@@ -73,6 +73,7 @@ class RenderSettings(Sampling):
     seed: int = SEED
     workers: int | None = None
     batch_size: int = BATCH_SIZE
+    gpu_share: float | None = None
     controls: Controls = field(default_factory=Controls)
 
     def __post_init__(self) -> None:
@@ -278,7 +279,7 @@ def _sampled(
     batches = [[wanted[k] for k in batch] for batch in plan]
     jobs = [[renders[index] for index in batch] for batch in batches]
     make_sampler = partial(_sampler, shown(checkpoint.absolute()), settings)
-    sampling = fan_out(make_sampler, jobs, workers=_workers(settings, len(wanted)), gpu=None)
+    sampling = fan_out(make_sampler, jobs, workers=_workers(settings, len(wanted)), gpu=settings.gpu_share)
     for job, outcome in track(sampling, len(jobs), "Rendering"):
         codecs = [outcome] * len(batches[job]) if isinstance(outcome, WorkerDied) else outcome
         yield from zip(batches[job], codecs, strict=True)

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -55,15 +56,16 @@ class Node:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [self.process.pid, *(child.pid for child in children)]
 
+    def at_work(self, title: str) -> list[int]:
+        """Which of it are Ray workers that do what is titled so at this moment, such as ``Actor.run``."""
+        return [pid for pid in self.pids() if _title(pid).startswith(f"ray::{title}")]
+
     def end(self) -> int:
         """Kill everything on it at once; how many processes that were."""
         pids = self.pids()
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
+            _signal(pid, signal.SIGKILL)
         self.process.wait()
-        if self.namespace is not None:
-            _ip("netns", "del", self.namespace)
         return len(pids)
 
 
@@ -75,6 +77,7 @@ class Cluster:
     settings: dict[str, str]
     bridge: str | None
     nodes: list[Node] = field(default_factory=list)
+    killed: list[Node] = field(default_factory=list)
     address: str = ""
     dashboard: str = ""
 
@@ -101,7 +104,10 @@ class Cluster:
         start = [str(Path(sys.executable).with_name("ray")), "start", *ports, f"--node-ip-address={ip}", "--block"]
         start += [f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats"]
         log = self.folder / f"node{number}.log"
-        environment = {**os.environ, **self.settings}
+        outside = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DEXTER_", "AWS_", "RAY_"))
+        }
+        environment = {**outside, **self.settings}  # what jobs are told, nodes do not know
         with log.open("wb") as file:
             process = subprocess.Popen([*_within(namespace), *start], env=environment, stdout=file, stderr=file)
         node = Node(process, ip, namespace)
@@ -119,7 +125,24 @@ class Cluster:
         """Kill all of a living node."""
         assert node.id in self.alive(), "the node was dead before it was killed"
         self.nodes.remove(node)
+        self.killed.append(node)
         assert node.end() > 1, "nothing was killed"
+
+    def kill_at_work(self, title: str) -> Node:
+        """Kill the first node, not the head, that has a worker in the middle of what is titled so."""
+        found: list[Node] = []
+
+        def caught() -> bool:
+            for node in self.nodes[1:]:
+                for pid in node.at_work(title):
+                    _signal(pid, signal.SIGSTOP)  # it shall not get done while the rest of the node is found
+                    found.append(node)
+                    return True
+            return False
+
+        _wait_until(caught, pause=0.01)
+        self.kill(found[0])
+        return found[0]
 
     def wait_until_missed(self, node: Node) -> None:
         """Wait until the cluster has noticed that a node is gone."""
@@ -140,6 +163,9 @@ class Cluster:
         """Kill all nodes, the head last, and take down their network."""
         for node in reversed(self.nodes):
             node.end()
+        for node in (*self.nodes, *self.killed):
+            if node.namespace:
+                _ip("netns", "del", node.namespace)
         if self.bridge:
             _ip("link", "del", self.bridge)
 
@@ -156,6 +182,7 @@ def three_nodes(
         workers: worker nodes.
         settings: environment variables of the nodes and of drivers beside ``SETTINGS``.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # else nothing would be taken down
     cluster = Cluster(folder, SETTINGS | (settings or {}), _bridge() if ISOLATED else None)
     try:
         cluster.add(0)
@@ -213,8 +240,19 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _wait_until(true: Callable[[], bool]) -> None:
+def _title(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().strip("\0 ")
+    return ""
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _wait_until(true: Callable[[], bool], pause: float = 0.3) -> None:
     until = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.3)
+        time.sleep(pause)
