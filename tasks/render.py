@@ -64,8 +64,8 @@ class RenderResult:
 class RenderSettings(Sampling):
     """How to render. ``checkpoint`` None is the model that ships with the code, ``workers`` None is as it takes.
 
-    ``batch_size`` is the number of windows a worker gets at a time, ``gpu_share`` its share of a GPU, None a whole one if
-    there are any; results do not depend on them. ``controls`` are what performances are told beside their score.
+    ``batch_size`` is the number of windows a worker gets at a time, ``gpu_share`` its share of a GPU (None: one,
+    if there are any); results do not depend on them. ``controls`` are what performances are told beside their score.
     """
 
     checkpoint: str | Path | None = None
