@@ -218,10 +218,13 @@ def _failures(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
 
 
 def _automation(client: SyncPrefectClient, name: str, trigger: EventTrigger, action: ActionTypes) -> None:
+    """Make it what it should be; one that is so is left alone, or runs that it waits for would be forgotten."""
     from prefect.events.schemas.automations import AutomationCore
 
     wanted = AutomationCore(name=name, trigger=trigger, actions=[action], enabled=True)
     known = client.read_automations_by_name(name)
+    if known and (known[0].trigger, known[0].actions, known[0].enabled) == (wanted.trigger, wanted.actions, True):
+        return
     if known:
         client.update_automation(known[0].id, wanted)
     else:
