@@ -126,15 +126,15 @@ def recorded(
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         @functools.wraps(function)
-        def wrapped(parameters: Any, **more: Any) -> Result:
+        def wrapped(parameters: Any, *more: Any, **named: Any) -> Result:
             if _run.get() is not None:
                 with stage(flow) as row:
-                    return _told(row, facts, lambda: function(parameters, **more))
+                    return _told(row, facts, lambda: function(parameters, *more, **named))
             run = Run(flow, place(parameters), parameters)
             token = _run.set(run)
             try:
                 with run.under_way():
-                    return _alone(run, flow, facts, lambda: function(parameters, **more))
+                    return _alone(run, flow, facts, lambda: function(parameters, *more, **named))
             finally:
                 _run.reset(token)
 
