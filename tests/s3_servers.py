@@ -73,14 +73,14 @@ class S3Server:
 
 
 @contextmanager
-def moto() -> Iterator[S3Server]:
+def moto(host: str = "127.0.0.1") -> Iterator[S3Server]:
     """A moto server in a thread of this process; other processes may use it too."""
     import logging
 
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=host, port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()

@@ -86,6 +86,11 @@ class Cluster:
         """For a driver: where the cluster is."""
         return {**os.environ, **self.settings, "RAY_ADDRESS": self.address}
 
+    @property
+    def host(self) -> str:
+        """This machine's address, as the nodes see it."""
+        return f"{_prefix(self.bridge)}.1" if self.bridge else "127.0.0.1"
+
     def command(self, *arguments: str) -> list[str]:
         """A command that runs on the head."""
         return [*_within(self.nodes[0].namespace), *arguments]
