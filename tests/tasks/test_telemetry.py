@@ -80,7 +80,7 @@ def test_requests_and_bytes_are_counted(moto_bucket: str) -> None:
 
 
 SCRAPED = """
-import json, os, socket, time, urllib.request
+import json, os, socket, subprocess, sys, time, urllib.request
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -122,10 +122,15 @@ for _ in range(120):
     if wanted <= names and 'direction="written"' in text:
         break
     time.sleep(0.5)
+environment = {**os.environ, "RAY_ADDRESS": context.address_info["address"]}
+environment.pop("PREFECT_API_URL", None)
+status = [sys.executable, "-m", "flows.cli", "status", "--json"]
+told = subprocess.run(status, env=environment, capture_output=True, text=True, check=True, cwd="/").stdout
 list(results)
 logs = context.address_info["session_dir"] + "/logs"
 said = [line for file in os.scandir(logs) if file.name.endswith(".err") for line in open(file.path, errors="replace")]
-print(json.dumps({"metrics": lines, "logs": [line for line in said if '"event"' in line]}))
+print(json.dumps({"metrics": lines, "status": json.loads(told),
+    "logs": [line for line in said if '"event"' in line]}))
 """
 
 
@@ -154,6 +159,9 @@ def test_rays_endpoint_has_our_metrics_and_all_of_the_dashboard_and_its_workers_
     assert done_pieces.endswith(" 5.0")
     written = [line for line in found["metrics"] if 'direction="written"' in line and "dexter_store_bytes" in line]
     assert written
+    (node,) = found["status"]["ray"]["nodes"]
+    assert (node["alive"], node["CPU"]) == (True, 2)
+    assert found["status"]["ray"]["free"]["CPU"] < 2  # the fan-out's
     logs = [json.loads(line) for line in found["logs"]]
     assert {line["piece"] for line in logs} == {f"piece {job}" for job in range(4)}
     assert {line["run"] for line in logs} == {"run-7"}
