@@ -180,10 +180,10 @@ def dry_run(parameters: NightlyParameters) -> list[str]:
 def as_markdown(night: Night, history: dict[str, Any], stages: Stages) -> str:
     """The night and those before it, for Prefect's artifact."""
     rows = [
-        f"| {row['name']}{' (accepted)' if row['name'] == history['accepted'] else ''} | **{row['verdict']}** "
-        f"| {row['model']} | {row['data_set']} | {row['headline']} |"
+        f"| {row['name']}{' (accepted)' if row['name'] == history['accepted'] else ''} "
+        f"| **{row['verdict']}** | {row['model']} | {row['data_set']} |"
         for row in reversed(history["nights"][-_TOLD:])
     ]
-    table = ["| night | verdict | model | data set | |", "|---|---|---|---|---|", *rows]
+    table = ["| night | verdict | model | data set |", "|---|---|---|---|", *rows]
     link = f"[Report]({link_to(night.report)}): `{night.report}`"
     return "\n".join([f"**{night.verdict}**: {night.headline}", "", link, "", *table, "", stages.as_markdown()])

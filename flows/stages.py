@@ -51,7 +51,7 @@ class Stages:
         """A table of the stages, for Prefect's artifact."""
         rows = [
             f"| {row['name']} | {row['seconds']:.1f} | {row['cpu_seconds']:.0f} | {row['cost']:.4f} "
-            f"| `{str(row.get('digest', ''))[:12]}` |"
+            f"| {str(row.get('digest') or '–')[:12]} |"
             for row in self.rows
         ]
         head = f"| stage | s | CPU s | {currency()}, estimated | digest |"
