@@ -1,4 +1,4 @@
-"""A real Prefect server for tests, and what it knows."""
+"""A real Prefect server for tests, what it knows, and workers of it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
+def serving(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
     """The API's URL of a Prefect server with a database of its own in ``home``."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with (
         (home / "server.log").open("w") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
     ):
-        url = f"http://127.0.0.1:{port}/api"
+        url = f"http://{host}:{port}/api"
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"{url}/health", timeout=5)
@@ -40,7 +42,72 @@ def serving(home: Path) -> Iterator[str]:
         server.terminate()
 
 
-def ask(url: str, what: str) -> list[dict[str, Any]]:
-    """Everything of a kind that the server has."""
-    request = urllib.request.Request(f"{url}/{what}/filter", b"{}", {"Content-Type": "application/json"})
-    return json.loads(urllib.request.urlopen(request, timeout=30).read())
+def send(url: str, path: str, content: Any = None, method: str = "POST") -> Any:
+    """What the API answers to a request."""
+    body = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(f"{url}/{path}", body, {"Content-Type": "application/json"}, method=method)
+    answer = urllib.request.urlopen(request, timeout=60).read()
+    return json.loads(answer) if answer else None
+
+
+def ask(url: str, what: str, **filters: Any) -> list[dict[str, Any]]:
+    """Everything of a kind that the server has and that passes."""
+    return send(url, f"{what}/filter", filters)
+
+
+def run_deployment(url: str, name: str, **parameters: Any) -> str:
+    """Ask for a run of a deployment, called FLOW/DEPLOYMENT; its id."""
+    deployment = send(url, f"deployments/name/{name}", method="GET")
+    made = send(url, f"deployments/{deployment['id']}/create_flow_run", {"parameters": {"parameters": parameters}})
+    return made["id"]
+
+
+def state_of(url: str, run: str) -> dict[str, Any]:
+    """The state a run is in: type, name, message, data."""
+    return send(url, f"flow_runs/{run}", method="GET")["state"]
+
+
+def wait_until(holds: Callable[[], Any], what: str, seconds: float = 400) -> Any:
+    """Ask until the answer is truthy, and return it."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        if answer := holds():
+            return answer
+        time.sleep(0.5)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+def ended(url: str, run: str) -> dict[str, Any]:
+    """Wait until a run is over; its state."""
+    over = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+    return wait_until(lambda: (state := state_of(url, run))["type"] in over and state, f"run {run} is over")
+
+
+def start_worker(
+    environment: Mapping[str, str], log: Path, pool: str = "dexter", within: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """A process worker that looks for work every second or two, ``within`` what its command begins with."""
+    quick = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_WORKER_HEARTBEAT_SECONDS": "10"}
+    command = [*within, sys.executable, "-m", "prefect", "worker", "start", "--pool", pool]
+    with log.open("a") as out:
+        return subprocess.Popen(command, env={**environment, **quick}, stdout=out, stderr=out)
+
+
+def kill_with_children(process: subprocess.Popen[bytes]) -> int:
+    """SIGKILL to a process and all that descend from it; how many they were."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait(timeout=60)
+    return len(family)
+
+
+def processes_of(run: str) -> list[int]:
+    """Processes that a flow run started or that these started: they have its id in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == run and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found

@@ -1,0 +1,147 @@
+"""A lab's night, whole, on one machine: what has to work together, together.
+
+    python benchmarks/nightly.py [--nights 2] [--screenshots docs/figures]
+
+Starts a Prefect server, an S3 server (moto) and a Ray cluster of a head and three nodes, each in a network namespace of
+its own when root; deploys with `dexter deploy`; a Prefect worker on the head runs the deployment `nightly` on Vienna
+4x22 (DEXTER_DATASETS_ROOT), data set, nights and results in a bucket. Prints the artifact's link and the verdict. The
+first night is accepted, and the second held against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "tests" / "flows")]
+
+from prefect_api import (  # noqa: E402
+    ask,
+    ended,
+    kill_with_children,
+    run_deployment,
+    send,
+    serving,
+    start_worker,
+    state_of,
+    wait_until,
+)
+from s3_servers import moto  # noqa: E402
+from three_nodes import three_nodes  # noqa: E402
+
+NIGHT = {
+    "build": {"corpora": ["VIENNA422"], "workers": 3},
+    "render": {"checkpoint": None, "samples": 2, "workers": 3},
+    "workers": 3,
+}
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--nights", type=int, default=2)
+    words.add_argument("--screenshots", type=Path, help="folder for pictures of Prefect's pages (needs Chromium)")
+    words.add_argument("--log", type=Path, help="file that the worker's log is copied to")
+    asked = words.parse_args()
+    with tempfile.TemporaryDirectory(prefix="night") as folder, lab(Path(folder), asked.log) as (url, out):
+        for number in range(asked.nights):
+            run = night(url, out)
+            if asked.screenshots and number == 0:
+                photograph_running(url, run, asked.screenshots)
+            tell(url, run)
+        if asked.screenshots:
+            photograph(url, asked.screenshots)
+
+
+@contextmanager
+def lab(folder: Path, log: Path | None) -> Iterator[tuple[str, str]]:
+    """The Prefect API's URL, and the bucket, of a lab that is at work."""
+    with three_nodes(folder) as cluster, moto(cluster.host) as s3, serving(folder, cluster.host) as url:
+        out = s3.new_bucket()
+        environment = {
+            **{name: value for name, value in cluster.environment.items() if not name.startswith("PREFECT_")},
+            **s3.environment,
+            "PREFECT_HOME": str(folder),
+            "PREFECT_API_URL": url,
+            "DEXTER_OUT": out,
+            "DEXTER_CACHE_DIR": str(folder / "cache"),
+        }
+        deploying = [sys.executable, "-m", "flows.cli", "deploy"]
+        print(
+            subprocess.run(deploying, cwd=PROJECT, env=environment, check=True, capture_output=True, text=True).stdout
+        )
+        worker = start_worker(environment, log or folder / "worker.log", within=cluster.command())
+        print(f"Prefect {url}, S3 {s3.endpoint}, Ray {cluster.address} with {len(cluster.alive())} nodes")
+        try:
+            yield url, out
+        finally:
+            kill_with_children(worker)
+
+
+def night(url: str, out: str) -> str:
+    """Ask for a night; the run's id."""
+    parameters: dict[str, Any] = {**NIGHT, "out": f"{out}/nightly"}
+    parameters["build"] = {**NIGHT["build"], "store": f"{out}/dataset"}  # type: ignore[dict-item]
+    return run_deployment(url, "nightly/nightly", **parameters)
+
+
+def tell(url: str, run: str) -> None:
+    """Wait for a night and print what a person wants to know of it."""
+    state = ended(url, run)
+    made = wait_until(lambda: [a for a in of_run(url, run) if a["key"] == "nightly"], "the artifact", seconds=30)
+    verdict, *_ = made[0]["data"].splitlines()
+    print(f"\nrun:      {state['name']} {state['message'] or ''}")
+    print(f"artifact: {url.removesuffix('/api')}/artifacts/artifact/{made[0]['id']}")
+    print(f"report:   {re.search(r'[(](http.*?)[)]', made[0]['data'])[1]}")  # type: ignore[index]
+    print(f"verdict:  {verdict.replace('*', '')}")
+
+
+def of_run(url: str, run: str) -> list[dict[str, Any]]:
+    """The artifacts of a run."""
+    return ask(url, "artifacts", flow_runs={"id": {"any_": [run]}})
+
+
+def photograph_running(url: str, run: str, folder: Path) -> None:
+    """A picture of a run while it renders, with its progress."""
+
+    def rendering() -> bool:
+        over = state_of(url, run)["type"] not in ("SCHEDULED", "PENDING", "RUNNING")
+        return over or any(each["key"] == "renders" or each["type"] == "progress" for each in of_run(url, run))
+
+    wait_until(rendering, "the run shows progress")
+    shots(url, folder, running=f"/runs/flow-run/{run}")
+
+
+def photograph(url: str, folder: Path) -> None:
+    """Pictures of the nightly deployment's form and of the newest verdict."""
+    deployment = send(url, "deployments/name/nightly/nightly", method="GET")["id"]
+    newest = send(url, "artifacts/nightly/latest", method="GET")["id"]
+    pages = {"deployment": f"/deployments/deployment/{deployment}/run", "artifact": f"/artifacts/artifact/{newest}"}
+    shots(url, folder, **pages)
+
+
+def shots(url: str, folder: Path, **pages: str) -> None:
+    """Write prefect_NAME.png for each page of Prefect's UI."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=quiet)
+        page = browser.new_page(viewport={"width": 1280, "height": 960})
+        for name, path in pages.items():
+            page.goto(url.removesuffix("/api") + path)
+            page.wait_for_timeout(8000)  # it asks the server for many things, one after the other
+            page.screenshot(path=folder / f"prefect_{name}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
