@@ -80,6 +80,7 @@ def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None
     )
     page = stages.run("report", lambda: report(told, list(stages.rows)))
     night = Night(name, page, *_verdict(evaluation))
+    stages.tell(verdict=night.verdict, headline=night.headline)
     row = {"verdict": night.verdict, "headline": night.headline, "baseline": baseline}
     row |= {"data_set": data.version, "model": model_of(how.out), "code_version": code_version()}
     stages.record(folder, parameters, night=name, **row)

@@ -37,7 +37,7 @@ class Stages:
         return result
 
     def tell(self, **about: Any) -> None:
-        """What else decided the last stage: its seed."""
+        """What else there is to tell of the last stage: its seed, a verdict."""
         self.rows[-1] |= about
 
     def record(self, folder: str, parameters: BaseModel, **more: Any) -> None:

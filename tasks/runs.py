@@ -15,6 +15,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from tasks.orchestration import SERVED
 FORMAT = "dexter-run-1"
 FOLDER = "runs"
 RUNNING, COMPLETED, REGRESSION, FAILED, INTERRUPTED = "running", "completed", "regression", "failed", "interrupted"
+_AT_ONCE = 16
 BEAT_SECONDS = 60.0  # a record that says it is running is written anew so often
 
 log = getLogger(__name__)
@@ -129,6 +131,7 @@ def recorded(
         def wrapped(parameters: Any, *more: Any, **named: Any) -> Result:
             if _run.get() is not None:
                 with stage(flow) as row:
+                    row["place"] = place(parameters)
                     return _told(row, facts, lambda: function(parameters, *more, **named))
             run = Run(flow, place(parameters), parameters)
             token = _run.set(run)
@@ -152,7 +155,8 @@ def _alone(run: Run, flow: str, facts: Facts | None, work: Callable[[], Result])
         return _told(row, facts, work)
     finally:
         if not run.stages:
-            run.stages.append({"name": flow, **run.meter.read().since(Spent()), **row})
+            place = run.about["place"]
+            run.stages.append({"name": flow, "place": place, **run.meter.read().since(Spent()), **row})
 
 
 def _told(row: dict[str, Any], facts: Facts | None, work: Callable[[], Result]) -> Result:
@@ -251,11 +255,14 @@ def read_run(place: str) -> dict[str, Any]:
 
 def list_runs(place: str, limit: int | None = None) -> list[dict[str, Any]]:
     """The runs at a place and in the folders in it, newest first; files that are no records are left out."""
-    found = []
-    for file in find_runs(place)[:limit]:
+
+    def read(file: str) -> list[dict[str, Any]]:
         with suppress(InputError):
-            found.append(read_run(file))
-    return found
+            return [read_run(file)]
+        return []
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:  # at S3 each costs a round trip
+        return [record for found in threads.map(read, find_runs(place)[:limit]) for record in found]
 
 
 def state(record: Mapping[str, Any], now: datetime | None = None) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NIGHTLY = "nightly"  # the flow's name in records, and the key of its artifact
 LATE = timedelta(seconds=60)  # after its hour a run that has not begun is late
 SOON = 10  # scheduled runs told
-RUNS_SEEN = 200  # records looked through for the last night
+RUNS_SEEN = 100  # records looked through for the last night
 
 Part = dict[str, Any]
 

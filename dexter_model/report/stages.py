@@ -26,22 +26,22 @@ def stages_section(stages: Sequence[Mapping[str, Any]]) -> Row | None:
     total = {name: sum(stage.get(name) or 0 for stage in stages) for name in shown}
     return {
         "heads": [_HEADS[name] if name != "cost" else f"Cost, {currency()} (est.)" for name in shown],
-        "rows": [stage_row(stage, shown) for stage in stages],
+        "rows": [_stage_row(stage, shown) for stage in stages],
         "total": [_cell(name, total[name]) for name in shown] if known else [],
-        "note": cost_note(gpus="gpu_seconds" in shown) if known else "",
+        "note": _cost_note(gpus="gpu_seconds" in shown) if known else "",
     }
 
 
 _HEADS = {"seconds": "Time", "cpu_seconds": "CPU time", "gpu_seconds": "GPU time"}
 
 
-def stage_row(stage: Mapping[str, Any], shown: Sequence[str] = TOOK[:1]) -> Row:
+def _stage_row(stage: Mapping[str, Any], shown: Sequence[str]) -> Row:
     """A stage record as a row: what it took in cells, the rest in words; figures and inputs are told elsewhere."""
-    details = [(k.replace("_", " "), _plain(v)) for k, v in _flat(stage) if k not in ("name", *TOOK)]
+    details = [(k.replace("_", " "), _plain(v)) for k, v in _flat(stage) if k not in ("name", "place", *TOOK)]
     return {"name": stage["name"], "cells": [_cell(name, stage.get(name)) for name in shown], "details": details}
 
 
-def cost_note(*, gpus: bool) -> str:
+def _cost_note(*, gpus: bool) -> str:
     """What the costs are, and where their prices come from."""
     listed = prices("compute")
     told = {"a CPU hour": listed["cpu_hour"]}

@@ -36,6 +36,9 @@ def list_(
     if as_json:
         print(json.dumps(records, indent=1))
         return
+    if not records:
+        print(f"no run is recorded at {place}, nor in the folders in it")
+        return
     from flows.commands.tables import print_aligned
 
     heads = ("began (UTC)", "flow", "outcome", "verdict", "time", "cost", "quarantined", "file")
