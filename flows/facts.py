@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dexter_model import places
 from dexter_model.digests import json_digest
 from dexter_model.expression.renders import LISTING
-from dexter_model.metrics.main_figures import MAIN_FIGURES
-from dexter_model.metrics.regression import headline
 from dexter_model.training.checkpoint import META
-from tasks.baseline import EVALUATION
 
 if TYPE_CHECKING:
     from tasks.build import BuildResult
@@ -60,7 +57,9 @@ def of_renders(result: RenderResult) -> dict[str, Any]:
 
 def of_evaluation(result: EvaluationResult) -> dict[str, Any]:
     """The verdict if there is a baseline, the main figures of every system, and what was compared."""
-    content = _json(str(result.out), EVALUATION)
+    from dexter_model.metrics.regression import headline  # polars: not for who renders one file
+
+    content = _json(str(result.out), "evaluation.json")
     systems = {f"system {system['name']}": system["renders_digest"] for system in content["systems"]}
     facts = {
         "digest": result.digest,
@@ -77,6 +76,8 @@ def of_evaluation(result: EvaluationResult) -> dict[str, Any]:
 
 def figures(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The main figures of ``evaluation.json`` by system and name; of people's pieces where there are any."""
+    from dexter_model.metrics.main_figures import MAIN_FIGURES
+
     tables = sorted(evaluation["tables"], key=lambda table: table["synthetic"])
     names = {(figure.feature, figure.measure): figure.label for figure in MAIN_FIGURES}
     found: dict[str, dict[str, float]] = {}
