@@ -170,21 +170,38 @@ def _encode(build: Build, runs: Sequence[Run], perceptual: str, workers: int | N
 def _encode_shards(
     build: Build, shards: Shards, encoders: Callable[[], ShardEncoder], workers: int | None
 ) -> Iterable[Tables]:
-    """Encode shards and commit them as they finish; pieces whose worker died three times run once more, each alone."""
+    """Encode shards and commit them as they finish; pieces whose worker died three times run once more, each alone.
+
+    Commits take at most half the time: what finishes in the other half goes into the next one.
+    """
     names = list(shards)
     alone: list[tuple[Run, ...]] = []
+    forks: dict[str, ForkSession] = {}
+    again = 0.0
     for index, outcome in fan_out(encoders, list(shards.items()), workers=workers):
         members = shards[names[index]]
         if not isinstance(outcome, WorkerDied):
-            build.commit(outcome, names[index])
-            log.info("shard committed", extra={"shard": names[index], "pieces": len(members)})
-            yield build.manifest(names[index])
+            forks[names[index]] = outcome
         elif len(members) == 1:
             yield _worker_died(members[0], outcome)
         else:
             alone += [(run,) for run in members]
+        if forks and (began := time.monotonic()) >= again:
+            yield from _committed(build, shards, forks)
+            forks.clear()
+            again = 2 * time.monotonic() - began
+    if forks:
+        yield from _committed(build, shards, forks)
     if alone:
         yield from _encode_shards(build, _named(alone), encoders, workers)
+
+
+def _committed(build: Build, shards: Shards, forks: dict[str, ForkSession]) -> list[Tables]:
+    """Commit shards; their table rows."""
+    build.commit_all(forks)
+    for shard in forks:
+        log.info("shard committed", extra={"shard": shard, "pieces": len(shards[shard])})
+    return [build.manifest(shard) for shard in forks]
 
 
 def _named(shards: Iterable[tuple[Run, ...]]) -> Shards:

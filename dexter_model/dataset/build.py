@@ -70,13 +70,17 @@ class Build:
         Raises:
             InputError: another build committed meanwhile (``store_busy``).
         """
+        self.commit_all({shard: fork})
+
+    def commit_all(self, forks: Mapping[str, icechunk.ForkSession]) -> None:
+        """Keep shards that workers wrote, by name; a commit costs by what the store holds, hardly by what is added."""
 
         def merged() -> icechunk.Session:
             session = self._session()
-            session.merge(fork)
+            session.merge(*forks.values())
             return session
 
-        self._commit(merged, f"shard {shard}")
+        self._commit(merged, f"shard {', '.join(forks)}")
 
     def manifest(self, shard: str) -> Tables:
         """The table rows of a finished shard."""
