@@ -11,7 +11,7 @@ TORCH_SOURCE := $(if $(WHEELS),--find-links $(WHEELS),--torch-backend $(TORCH))
 INSTALLED := .venv/installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench notebook lock clean
+.PHONY: help setup demo test lint types bench notebook lock image lab audit clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
@@ -48,6 +48,19 @@ notebook: setup ## execute docs/notebooks again, with the model that ships (minu
 lock: setup ## resolve pyproject.toml again into requirements.lock
 	VIRTUAL_ENV=.venv $(BIN)/uv pip compile --quiet $(TORCH_SOURCE) --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml | sed 's/+cpu$$//' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+
+IMAGE ?= cpu
+ENGINE ?= docker
+
+image: ## build the container image dexter:cpu (`make image IMAGE=cuda`, and ENGINE=podman)
+	$(ENGINE) build --file docker/Dockerfile --target $(IMAGE) --tag dexter:$(IMAGE) $(BUILD_OPTIONS) \
+		--build-arg COMMIT=$(shell git rev-parse --short=12 HEAD)$(if $(shell git status --porcelain -uno),.dirty) .
+
+lab: ## start the lab in a box and wait until it is healthy (docker/README.md; first fill in docker/.env)
+	docker compose --file docker/compose.yaml up --detach --wait
+
+audit: setup ## ask the advisory database about every package of the lock (needs internet)
+	VIRTUAL_ENV=.venv $(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --no-deps --disable-pip --requirement requirements.lock
 
 clean: ## remove the virtual environment and what the demo wrote
 	rm -rf .venv dexter-out
