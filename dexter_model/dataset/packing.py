@@ -94,27 +94,43 @@ def _cells(blocks: Iterable[np.ndarray], empty: tuple[int, ...], kind: type) -> 
     return np.concatenate([np.zeros(empty, kind), *flat])
 
 
-def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) -> Piece:
-    """The piece of a catalogue row, from its shard's arrays; ``performances`` are its rows of that table, in order.
+def opened(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A shard's arrays as its pieces want them, for all at once: the score's fields as ``score``, note ids as text.
 
-    Fields of the score and perceptual features that the version's builder did not know are 0 and unknown.
+    Fields of the score that the version's builder did not know are 0.
+    """
+    ids = np.ascontiguousarray(arrays["note_id"])
+    score = np.zeros(len(ids), SCORE_NOTE)
+    for field in SCORE_NOTE.names or ():
+        if f"score_{field}" in arrays:
+            score[field] = arrays[f"score_{field}"]
+    kept = {name: array for name, array in arrays.items() if not name.startswith("score_")}
+    return kept | {"score": score, "note_id": _as_text(ids)}
+
+
+def _as_text(utf8: np.ndarray) -> np.ndarray:
+    """Texts (n,) of zero-padded rows (n, width) of UTF-8."""
+    if utf8.size and utf8.max() < 128:  # a hundred times faster
+        return utf8.astype(np.uint32).view(f"U{utf8.shape[1]}").reshape(len(utf8))
+    return np.char.decode(utf8.view(f"S{utf8.shape[1]}").reshape(len(utf8)), "utf-8")
+
+
+def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) -> Piece:
+    """The piece of a catalogue row, from its shard's ``opened`` arrays; ``performances`` are its rows, in order.
+
+    Perceptual features that the version's builder did not know are unknown.
     """
     n, P = row["notes"], row["performances"]
     frames = np.array([told["frames"] for told in performances], np.int32)
     heard = slice(row["frame_start"], row["frame_start"] + int(frames.sum()))
     notes = slice(row["note_start"], row["note_start"] + n)
     cells = slice(row["cell_start"], row["cell_start"] + n * P)
-    score = np.zeros(n, SCORE_NOTE)
-    for field in SCORE_NOTE.names or ():
-        if f"score_{field}" in arrays:
-            score[field] = arrays[f"score_{field}"][notes]
-    ids = np.ascontiguousarray(arrays["note_id"][notes])
     blocks: dict[str, Any] = {name: arrays[name][cells] for name in CELL_ARRAYS}
     rows: dict[str, Any] = {name: arrays[name][heard] for name in FRAME_ARRAYS if name in arrays}
     return Piece(
         **{name: row[name] for name in ("corpus", "key", "work", "composer", "title", "score_digest")},
-        note_id=np.char.decode(ids.view(f"S{ids.shape[1]}").reshape(n), "utf-8"),
-        score=score,
+        note_id=arrays["note_id"][notes],
+        score=arrays["score"][notes],
         **{name: block.reshape(P, n, *block.shape[1:]) for name, block in blocks.items()},
         performances=[
             {name: value for name, value in told.items() if name not in _NOT_ATTRIBUTES and value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import zarr
 
-from dexter_model.dataset.packing import BEFORE, TABLES, unpack
+from dexter_model.dataset.packing import BEFORE, TABLES, opened, unpack
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.repository import MAIN, READABLE, open_repository, patiently
 from dexter_model.errors import InputError
@@ -81,11 +81,12 @@ class DatasetVersion:
         """The pieces of a split (of all splits: None) in the order of the catalogue, each shard read once."""
         rows = [row for row in self._rows.values() if split in (None, row["split"])]
         left = Counter(row["shard"] for row in rows)
+        coming = self._read_shards(left)
         shards: dict[str, dict[str, np.ndarray]] = {}
         for row in rows:
             name = row["shard"]
             if name not in shards:
-                shards[name] = self._read_shard(name)
+                shards[name] = next(coming)
             yield self._unpack(shards[name], row)
             left[name] -= 1
             if not left[name]:
@@ -121,14 +122,25 @@ class DatasetVersion:
         self._kept.move_to_end(name)
         return self._kept[name]
 
+    def _read_shards(self, names: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays of shards in this order, each read while the one before is worked on."""
+        with ThreadPoolExecutor(1) as thread:
+            coming: list[Future[dict[str, np.ndarray]]] = []
+            for name in names:
+                coming.append(thread.submit(self._read_shard, name))
+                if len(coming) > 1:
+                    yield coming.pop(0).result()
+            for last in coming:
+                yield last.result()
+
     def _read_shard(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of a shard by name, fetched at the same time: on S3 each costs a round trip."""
         shard = patiently(self.url, lambda: self._group[f"shards/{name}"])
         assert isinstance(shard, zarr.Group)
-        names = patiently(self.url, lambda: sorted(shard.array_keys()))
+        arrays = patiently(self.url, lambda: dict(shard.arrays()))
         with ThreadPoolExecutor(8) as threads:
-            read = threads.map(lambda array: patiently(self.url, lambda: read_array(shard, array)), names)
-            return dict(zip(names, read, strict=True))
+            read = threads.map(lambda array: patiently(self.url, lambda: np.asarray(array[...])), arrays.values())
+            return opened(dict(zip(arrays, read, strict=True)))
 
     def _table(self, name: str) -> pl.DataFrame:
         data = patiently(self.url, lambda: read_array(self._group, f"tables/{name}"))
