@@ -43,11 +43,20 @@ def serving(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
 
 
 def send(url: str, path: str, content: Any = None, method: str = "POST") -> Any:
-    """What the API answers to a request."""
+    """What the API answers to a request; asked again while the server has too much to do (503), as its clients do."""
     body = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(f"{url}/{path}", body, {"Content-Type": "application/json"}, method=method)
-    answer = urllib.request.urlopen(request, timeout=60).read()
-    return json.loads(answer) if answer else None
+
+    def answer() -> bytes | None:
+        try:
+            return urllib.request.urlopen(request, timeout=60).read()
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+            return None
+
+    got = wait_until(lambda: (found := answer()) is not None and [found], f"an answer to {path}")[0]
+    return json.loads(got) if got else None
 
 
 def ask(url: str, what: str, **filters: Any) -> list[dict[str, Any]]:
