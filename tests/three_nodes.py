@@ -96,7 +96,7 @@ class Cluster:
         return [*_within(self.nodes[0].namespace), *arguments]
 
     def add(self, cpus: int) -> Node:
-        """Start a node and wait until the cluster knows it; Ray gives up when two start at once on a busy machine."""
+        """Start a node and wait until the cluster knows it; when two start at once, Ray may give up."""
         number = next(_numbers)
         namespace, ip = _namespace(self.bridge, number) if self.bridge else (None, "127.0.0.1")
         if self.nodes:
@@ -109,22 +109,28 @@ class Cluster:
         start = [str(Path(sys.executable).with_name("ray")), "start", *ports, f"--node-ip-address={ip}", "--block"]
         start += [f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats"]
         log = self.folder / f"node{number}.log"
-        outside = {
-            name: value for name, value in os.environ.items() if not name.startswith(("DEXTER_", "AWS_", "RAY_"))
+        environment = {
+            name: os.environ[name] for name in os.environ if not name.startswith(("DEXTER_", "AWS_", "RAY_"))
         }
-        environment = {**outside, **self.settings}  # what jobs are told, nodes do not know
+        environment |= self.settings  # what jobs are told, nodes do not know
+        if namespace:
+            environment["GLOO_SOCKET_IFNAME"] = "eth0"  # by the machine's name it would find itself alone
         with log.open("wb") as file:
             process = subprocess.Popen([*_within(namespace), *start], env=environment, stdout=file, stderr=file)
         node = Node(process, ip, namespace)
         self.nodes.append(node)
 
-        def appeared() -> bool:
-            assert process.poll() is None, log.read_text()
+        def appeared_or_gave_up() -> bool:
             node.id = next(iter(self.alive() - before), "")
-            return bool(node.id)
+            return bool(node.id) or process.poll() is not None
 
-        _wait_until(appeared)
-        return node
+        _wait_until(appeared_or_gave_up)
+        if node.id:
+            return node
+        self.nodes.remove(node)
+        self.killed.append(node)
+        assert len(self.killed) < 10, log.read_text()
+        return self.add(cpus)  # Ray gives a node 30 s to start, which a busy machine may miss
 
     def kill(self, node: Node) -> None:
         """Kill all of a living node."""
