@@ -86,7 +86,8 @@ class Run:
             left -= LOOK_SECONDS
             if left <= 0:
                 left = BEAT_SECONDS
-                self.write(RUNNING)
+                with suppress(RuntimeError):  # a row changed while it was written: the next beat tells
+                    self.write(RUNNING)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:

@@ -184,15 +184,16 @@ def store_status(url: str) -> Part:
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    from dexter_model.dataset import history
+    from dexter_model.dataset.history import published
+    from dexter_model.dataset.store import open_version
 
-    current = next(version for version in history.log(url) if version.current)
+    current = open_version(url)
     return {
         "url": url,
         "version": current.id,
         "digest": current.digest,
-        "published": _time(current.published),
-        "pieces": current.pieces,
-        "performances": current.performances,
-        "quarantined": current.quarantined,
+        "published": _time(published(url)),
+        "pieces": current.catalogue.height,
+        "performances": current.performances.height,
+        "quarantined": current.quarantine.height,
     }

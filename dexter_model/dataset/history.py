@@ -18,7 +18,7 @@ import zarr
 
 from dexter_model.dataset.build import building
 from dexter_model.dataset.plan import reason_to_run
-from dexter_model.dataset.repository import open_repository, storage_errors
+from dexter_model.dataset.repository import MAIN, open_repository, storage_errors
 from dexter_model.dataset.store import DatasetVersion, open_version
 
 Place = tuple[str, str]  # corpus and key
@@ -111,6 +111,17 @@ def log(url: str, limit: int | None = None) -> list[LoggedVersion]:
                 each.id: each for each in (after, before) if each
             }  # tables of 100,000 pieces: no more than needed
     return logged
+
+
+def published(url: str) -> datetime:
+    """When the current version of a data set was published.
+
+    Raises:
+        InputError: no data set there (``no_dataset``).
+    """
+    repository = open_repository(url)
+    with storage_errors(url):
+        return repository.lookup_snapshot(repository.lookup_branch(MAIN)).written_at
 
 
 def _older(names: list[str], name: str) -> str | None:

@@ -18,7 +18,7 @@ _LISTED = 10  # of each kind; --json lists all
 
 def log(
     url: options.Dataset,
-    count: Annotated[int | None, typer.Option("-n", min=1, help="Only so many.", show_default="all")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="Only so many, the newest.")] = 20,
     as_json: options.Json = False,
 ) -> None:
     """List a data set's versions, newest first: when, after which, what each holds, and the change in pieces.

@@ -122,6 +122,14 @@ def test_what_is_no_record_is_told(tmp_path: Path) -> None:
     assert runs.list_runs(str(tmp_path)) == []
 
 
+def test_prices_that_are_none_are_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "prices.yaml").write_text("currency: EUR\ncompute: {cpu_hour: {price: much}}")
+    for path in (tmp_path / "prices.yaml", tmp_path / "none.yaml"):
+        monkeypatch.setenv("DEXTER_PRICES", str(path))
+        with pytest.raises(InputError, match="holds no prices"):
+            inner(Given(out=str(tmp_path)))
+
+
 def test_a_cluster_that_grows_costs_more_and_one_out_of_reach_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
