@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import tempfile
@@ -172,18 +173,28 @@ def _folder(folder: Path) -> icechunk.Storage:
 
 
 def _bucket(url: str) -> icechunk.Storage:
-    known = client().meta
-    elsewhere = not known.endpoint_url.endswith(("amazonaws.com", "amazonaws.com.cn"))
+    endpoint, region = _endpoint_and_region()
     return icechunk.s3_storage(
         bucket=urlsplit(url).netloc,
         prefix=_prefix(url),
-        region=known.region_name if known.region_name != "aws-global" else "us-east-1",
-        endpoint_url=known.endpoint_url if elsewhere else None,
-        allow_http=known.endpoint_url.startswith("http://"),
-        force_path_style=elsewhere,
+        region=region,
+        endpoint_url=endpoint,
+        allow_http=bool(endpoint and endpoint.startswith("http://")),
+        force_path_style=bool(endpoint),
         from_env=True,
         network_stream_timeout_seconds=STREAM_S,
     )
+
+
+def _endpoint_and_region() -> tuple[str | None, str]:
+    """Where S3 is, None for Amazon's; boto3, half a second, is asked only where a profile may tell."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file():
+        known = client().meta
+        endpoint = None if known.endpoint_url.endswith(("amazonaws.com", "amazonaws.com.cn")) else known.endpoint_url
+        region = region or known.region_name
+    return endpoint, region if region and region != "aws-global" else "us-east-1"
 
 
 def _prefix(url: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +162,20 @@ def test_what_is_refused_is_told_with_a_remedy(ceph_server: S3Server, monkeypatc
             monkeypatch.delenv(name)
         with pytest.raises(InputError, match="there are no credentials"):
             open_version(bucket)
+
+
+def test_endpoint_and_region_may_come_from_a_profile(
+    moto_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = moto_server.new_bucket()
+    (tmp_path / "config").write_text(f"[profile lab]\nregion = eu-west-1\nendpoint_url = {moto_server.endpoint}\n")
+    with moto_server.used():
+        for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        monkeypatch.setenv("AWS_PROFILE", "lab")
+        publish(f"{bucket}/store", PIECES)
+        assert list_versions(f"{bucket}/store") == ["v1"]
 
 
 @pytest.mark.parametrize(
