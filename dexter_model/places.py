@@ -150,6 +150,20 @@ def write(place: str | Path, data: bytes) -> None:
         client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
+def remove(place: str | Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        InputError: S3 cannot be reached or refuses (``s3_unreachable``).
+    """
+    if not is_url(place):
+        Path(place).unlink(missing_ok=True)
+        return
+    bucket, key = _split(place)
+    with s3_errors(place):
+        client().delete_object(Bucket=bucket, Key=key)
+
+
 class Writing:
     """A folder that is being written: ``folder`` is where, ``push`` makes what was written so far last.
 

@@ -28,7 +28,7 @@ def run(parameters: JobParameters) -> str:
     data = stages.run("build", lambda: build(parameters.build))
     model = stages.run("train", lambda: train(parameters.train))
     stages.tell(seed=parameters.train.training.seed)
-    checkpoint = parameters.render.checkpoint or str(model.best or model.checkpoint)
+    checkpoint = parameters.render.checkpoint or model.best or model.checkpoint
     say(f"checkpoint to render with: {checkpoint}")
     stages.run("render", lambda: render(parameters.render.model_copy(update={"checkpoint": checkpoint})))
     stages.tell(seed=parameters.render.seed)

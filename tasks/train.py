@@ -22,23 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 from dexter_model.dataset.perceptual import refuse_unlearnable
 from dexter_model.dataset.store import DatasetVersion, open_version
-from dexter_model.digests import write_atomically
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
 from dexter_model.expression.resuming import steps_taken
-from dexter_model.places import absolute
-from dexter_model.training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
+from dexter_model.places import absolute, is_url, join, local, names, read, remove, shown, write, writing
+from dexter_model.training.checkpoint import BEST, CHECKPOINTS, META, last_meta, load_checkpoint
 from tasks.cluster import is_ours, ray_session, settings_of_jobs
 from tasks.orchestration import task
 from tasks.progress import bar
+from tasks.telemetry import start_in_actor
 
 if TYPE_CHECKING:
-    from ray.train import ScalingConfig, WorkerGroupError
+    from ray.train import Checkpoint, ScalingConfig, TrainingFailedError
 
     from dexter_model.expression.data import ResidentNotes
     from dexter_model.training.loop import Progress
 
 MAX_FAILURES = 3  # lost workers or nodes between two checkpoints that a run survives; of announced losses, any number
+PROGRESS = "progress.json"
 _POLL_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ class TrainResult:
     steps taken in all, final losses, seconds of this run.
     """
 
-    checkpoint: Path
-    best: Path | None
+    checkpoint: str
+    best: str | None
     digest: str
     steps: int
     loss: float
@@ -74,8 +75,8 @@ def train(
     Args:
         dataset_url: the data set, a folder or an s3:// URL.
         config: model, diffusion, training.
-        out: folder for checkpoints, the best model, renders of validation, TensorBoard event files and Ray's own
-            state; shared by all nodes.
+        out: folder or URL for checkpoints, the best model, renders of validation, TensorBoard event files and Ray's own
+            state; a folder that all nodes share.
         workers: Ray Train workers that share each batch, one a GPU where the cluster has enough.
         label: what reports call the model.
         version: a version of the data set; the current one when None.
@@ -88,13 +89,12 @@ def train(
     if config.training.batch_size % workers:
         remedy = f"Take as many workers as divide training.batch_size, {config.training.batch_size}"
         raise InputError("workers", f"{workers} cannot share a batch evenly", remedy, "option_invalid")
-    began, out = time.monotonic(), Path(out).absolute()
-    url = absolute(dataset_url)
+    began, out, url = time.monotonic(), absolute(out), absolute(dataset_url)
     opened = open_version(url, version)
     dataset = {"version": opened.id, "digest": opened.digest}
     if steps_taken(out, config, dataset, label) < config.training.steps:
         refuse_unlearnable(opened, config.denoiser.perceptual)
-        settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": str(out), "label": label}
+        settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": out, "label": label}
         _train_by_ray(settings, workers)
     return _result(out, time.monotonic() - began)
 
@@ -131,38 +131,70 @@ def resident_split(opened: DatasetVersion, split: str, model: DenoiserConfig) ->
 
 def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
     """Fit, and go on from the last checkpoint when workers were lost, however often, as long as that gets on."""
-    out = Path(settings["out"])
+    out = settings["out"]
     ray = ray_session(workers)
-    from ray.train import FailureConfig, RunConfig, WorkerGroupError
+    from ray.train import FailureConfig, RunConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
     scaling, lost = _scaling(ray, settings["config"]["training"]["threads"], workers), 0
-    with _followed(out / "progress.json", settings["config"]["training"]["steps"]):
+    with _followed(join(out, PROGRESS), settings["config"]["training"]["steps"]):
         while True:
             # Ray's list of what an earlier run reported names checkpoints that are gone by now; ours are what counts.
-            (out / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-            before = latest_checkpoint(out / CHECKPOINTS)
+            remove(join(out, "checkpoint_manager_snapshot.json"))
+            before = _steps(out)
             trainer = TorchTrainer(
                 partial(train_worker, settings_of_jobs()),
                 train_loop_config=settings,
                 scaling_config=scaling,
-                run_config=RunConfig(name=out.name, storage_path=str(out.parent), failure_config=FailureConfig(0)),
+                run_config=RunConfig(failure_config=FailureConfig(0), **_storage(out)),
             )
             try:
                 trainer.fit()
                 return
-            except WorkerGroupError as error:
+            except TrainingFailedError as error:  # also when workers are lost while they find each other
                 if wrong := _wrong_input(error):
                     raise wrong from None
-                lost = lost + 1 if latest_checkpoint(out / CHECKPOINTS) == before else 1
+                lost = lost + 1 if _steps(out) == before else 1
                 if lost > MAX_FAILURES:
                     raise
-                log.warning("training goes on from its last checkpoint, as workers were lost: %s", error)
+                log.warning(
+                    "training goes on from its last checkpoint, as workers were lost: %s", str(error).splitlines()[-1]
+                )
 
 
-def _wrong_input(error: WorkerGroupError) -> InputError | None:
+def _steps(out: str) -> int:
+    """Steps that the last checkpoint has taken."""
+    return int((last_meta(out) or {"step": 0})["step"])
+
+
+def _storage(out: str) -> dict[str, Any]:
+    """Where Ray keeps its own state: in ``out`` too."""
+    if not is_url(out):
+        return {"name": Path(out).name, "storage_path": str(Path(out).parent)}
+    parent, _, name = out.removeprefix("s3://").rpartition("/")
+    return {"name": name, "storage_path": parent, "storage_filesystem": _filesystem()}
+
+
+def _filesystem() -> Any:
+    from pyarrow.fs import S3FileSystem
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return S3FileSystem(endpoint_override=endpoint)
+
+
+def _reported(out: str, folder: Path) -> Checkpoint:
+    """A checkpoint as Ray knows it: where it lasts."""
+    from ray.train import Checkpoint
+
+    if not is_url(out):
+        return Checkpoint(folder)
+    return Checkpoint(join(out, CHECKPOINTS, folder.name).removeprefix("s3://"), _filesystem())
+
+
+def _wrong_input(error: TrainingFailedError) -> InputError | None:
     """What is wrong with a worker's input, if that is what ended it; others may only have ended with it."""
-    raised = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())  # Ray wraps them
+    failures = getattr(error, "worker_failures", {}).values()
+    raised = (getattr(failure, "_base_exc", failure) for failure in failures)  # Ray wraps them
     wrong = [each for each in raised if isinstance(each, InputError)]
     return min(wrong, key=lambda each: each.code == "other_rank_failed", default=None)
 
@@ -190,19 +222,24 @@ def train_worker(environment: dict[str, str], settings: dict[str, Any]) -> None:
     The environment, which may hold secrets, is not among the settings, as Ray shows these.
     """
     os.environ.update(environment)
+    start_in_actor()
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
     from dexter_model.expression.train_arrays import train_on_arrays
     from dexter_model.training.loop import Hooks
 
-    context, out = ray.train.get_context(), Path(settings["out"])
+    context, out = ray.train.get_context(), settings["out"]
 
     def logged(progress: Progress) -> None:
-        write_atomically(out / "progress.json", json.dumps(asdict(progress)).encode())
+        write(join(out, PROGRESS), json.dumps(asdict(progress)).encode())
 
     def checkpointed(folder: Path | None, progress: Progress) -> None:
-        checkpoint = ray.train.Checkpoint(folder) if folder is not None else None
+        if written is not None:
+            written.push()
+        if folder is not None:
+            log.info("checkpoint written", extra={"out": out, "step": progress.step})
+        checkpoint = _reported(out, folder) if folder is not None else None
         mode = ray.train.CheckpointUploadMode.NO_UPLOAD
         ray.train.report(asdict(progress), checkpoint=checkpoint, checkpoint_upload_mode=mode)
 
@@ -211,28 +248,29 @@ def train_worker(environment: dict[str, str], settings: dict[str, Any]) -> None:
     training = resident_split(opened, "train", config.denoiser)
     if training is None:
         raise InputError(opened.url, "has no training split", "Build it from more works", "empty_split")
-    train_on_arrays(
-        training,
-        resident_split(opened, "validation", config.denoiser),
-        config,
-        out,
-        dataset=settings["dataset"],
-        label=settings["label"],
-        device=get_device(),
-        rank=context.get_world_rank(),
-        workers=context.get_world_size(),
-        hooks=Hooks(logged, checkpointed, prepare_model),
-    )
+    with writing(out) if context.get_world_rank() == 0 else contextlib.nullcontext() as written:
+        train_on_arrays(
+            training,
+            resident_split(opened, "validation", config.denoiser),
+            config,
+            local(out, missing_ok=True) if written is None else written.folder,
+            dataset=settings["dataset"],
+            label=settings["label"],
+            device=get_device(),
+            rank=context.get_world_rank(),
+            workers=context.get_world_size(),
+            hooks=Hooks(logged, checkpointed, prepare_model),
+        )
 
 
-def _result(out: Path, seconds: float) -> TrainResult:
+def _result(out: str, seconds: float) -> TrainResult:
     checkpoint = load_checkpoint(out)
     history = checkpoint.meta["history"]
     validated = [row[2] for row in history if row[2] is not None]
-    best = out / "best"
+    best = join(out, BEST)
     return TrainResult(
-        checkpoint.path,
-        best if best.exists() else None,
+        shown(checkpoint.path),
+        best if META in names(best) else None,
         checkpoint.digest,
         checkpoint.meta["step"],
         history[-1][1],
@@ -242,15 +280,15 @@ def _result(out: Path, seconds: float) -> TrainResult:
 
 
 @contextlib.contextmanager
-def _followed(progress_file: Path, steps: int) -> Iterator[None]:
+def _followed(progress_file: str, steps: int) -> Iterator[None]:
     """A progress bar that follows what rank 0 writes, wherever it runs."""
-    progress_file.unlink(missing_ok=True)
-    over = threading.Event()
+    remove(progress_file)
+    over, seconds = threading.Event(), _POLL_SECONDS * (10 if is_url(progress_file) else 1)
 
     def follow() -> None:
-        while not over.wait(_POLL_SECONDS):
-            with contextlib.suppress(FileNotFoundError):
-                advance_to(json.loads(progress_file.read_bytes())["step"])
+        while not over.wait(seconds):
+            with contextlib.suppress(FileNotFoundError, InputError):
+                advance_to(json.loads(read(progress_file))["step"])
 
     with bar("training", steps) as advance_to:
         follower = threading.Thread(target=contextvars.copy_context().run, args=(follow,), daemon=True)

@@ -12,23 +12,22 @@ from typing import Any
 
 from dexter_model.errors import InputError
 from dexter_model.expression.config import ExpressionConfig
-from dexter_model.training.checkpoint import CHECKPOINTS, latest_checkpoint, read_meta
+from dexter_model.training.checkpoint import last_meta
 
 # How long, how often, and who is told: these may change between the runs of one training.
 _FREE = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "wandb"}
 
 
-def steps_taken(out: Path, config: ExpressionConfig, dataset: Mapping[str, Any], label: str) -> int:
+def steps_taken(out: str | Path, config: ExpressionConfig, dataset: Mapping[str, Any], label: str) -> int:
     """Steps of the last checkpoint in a training's output folder, 0 when there is none.
 
     Raises:
         InputError: it was trained with other settings or data, under another label, or for longer
             (``resume_mismatch``), or cannot be read.
     """
-    latest = latest_checkpoint(out / CHECKPOINTS)
-    if latest is None:
+    meta = last_meta(out)
+    if meta is None:
         return 0
-    meta = read_meta(latest)
     was, wanted = _known(out, meta), _recipe(config, dataset, label)
     changed = [name for name in wanted | was if was.get(name) != wanted.get(name)]
     if changed:
@@ -40,7 +39,7 @@ def steps_taken(out: Path, config: ExpressionConfig, dataset: Mapping[str, Any],
     return step
 
 
-def _known(out: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+def _known(out: str | Path, meta: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint was trained by."""
     try:
         config = ExpressionConfig.from_dict(meta["config"])
@@ -56,5 +55,5 @@ def _recipe(config: ExpressionConfig, dataset: Mapping[str, Any], label: str) ->
     return {"label": label} | {f"{part}.{name}": values[name] for part, values in parts.items() for name in values}
 
 
-def _mismatch(out: Path, reason: str) -> InputError:
+def _mismatch(out: str | Path, reason: str) -> InputError:
     return InputError(out, reason, "Choose another output folder, or remove this one", "resume_mismatch")

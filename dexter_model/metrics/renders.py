@@ -41,8 +41,8 @@ class Render:
     """One render; ``corpus`` and ``piece`` are empty for a score of no data set, ``codec`` None where only MIDI is.
 
     ``midi`` and ``codec`` are files, or URLs of them. ``source`` and ``like`` are keys of the performances of the piece
-    that it was made from and like, where it was; ``steered`` are the perceptual features it was asked for, each with its
-    standard deviation in the model's training.
+    that it was made from and like, where it was; ``steered`` are the perceptual features it was asked for, each with
+    its standard deviation in the model's training.
     """
 
     system: str

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT = "dexter-checkpoint-1"
 MODEL, META, TRAINING_STATE = "model.safetensors", "checkpoint.json", "training_state.safetensors"
 CHECKPOINTS = "checkpoints"  # in a training's output folder: step_..., each a checkpoint
+BEST = "best"  # beside them: the model of the lowest criterion so far
 _STEP = re.compile(r"step_\d{8,}")
 _PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".npy"}
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and above; the zip that torch.save writes
@@ -149,14 +150,33 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _fetched(url: str) -> Path:
-    """A copy of a checkpoint at S3, or of a training's last one that is whole, without what only training needs."""
+    """A copy of a checkpoint at S3, or of a training's last one, without what only training needs."""
     known = names(url)
-    whole = [name for name in known if name.endswith(f"/{META}") and name.startswith(f"{CHECKPOINTS}/")]
-    if META not in known and whole:
-        url = join(url, max(whole).removesuffix(f"/{META}"))
+    if META not in known:
+        url = _last_at(url, known) or url
     for name in (MODEL, META):
         local(join(url, name))
     return copy_of(url)
+
+
+def _last_at(url: str, known: list[str]) -> str | None:
+    """The last checkpoint in a training's output folder at S3, of those that are whole."""
+    found = re.compile(rf"{CHECKPOINTS}/{_STEP.pattern}/{META}")
+    whole = [name.removesuffix(f"/{META}") for name in known if found.fullmatch(name)]
+    return join(url, max(whole, key=lambda name: (len(name), name))) if whole else None
+
+
+def last_meta(out: str | Path) -> dict[str, Any] | None:
+    """The checkpoint.json of the last checkpoint in a training's output folder; None when there is none yet.
+
+    Raises:
+        InputError: it is broken (``checkpoint_unreadable``).
+    """
+    if not is_url(out):
+        latest = latest_checkpoint(Path(out) / CHECKPOINTS)
+        return None if latest is None else read_meta(latest)
+    last = _last_at(str(out), names(out))
+    return None if last is None else read_meta(local(join(last, META)).parent)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dexter_model.digests import json_digest
 from dexter_model.errors import InputError
+from dexter_model.places import shown
 
 
 class TrainingLog:
@@ -48,5 +49,5 @@ def _wandb_run(out: Path, project: str) -> Any:
     except ImportError:
         remedy = "pip install 'dexter[wandb]', or leave training.wandb empty"
         raise InputError("training.wandb", "the package wandb is not installed", remedy, "wandb_missing") from None
-    known = json_digest([str(out.absolute())])[:16]
+    known = json_digest([shown(out.absolute())])[:16]
     return wandb.init(project=project, name=out.name, id=known, resume="allow", dir=str(out))

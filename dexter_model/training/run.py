@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dexter_model.digests import code_version
 from dexter_model.errors import InputError
 from dexter_model.training.checkpoint import (
+    BEST,
     CHECKPOINTS,
     latest_checkpoint,
     load_checkpoint,
@@ -27,7 +28,6 @@ from dexter_model.training.checkpoint import (
 from dexter_model.training.config import LoopConfig
 from dexter_model.training.ema import Weights, copy_weights
 
-BEST = "best"  # beside the folder of checkpoints: the model of the lowest criterion so far
 History = list[list[float | None]]  # [step, train loss, validation loss or None, criterion or None]
 
 

@@ -161,7 +161,7 @@ def test_ray_train_equals_the_plain_loop_though_its_worker_is_killed(store: str,
     assert killed
     assert result.steps == 60
     assert result.digest == train_plainly(store, tmp_path / "plain")
-    assert result.best == out / "best"
+    assert result.best == str(out / "best")
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
 
 
