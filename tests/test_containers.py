@@ -179,7 +179,7 @@ def test_git_ignores_the_passwords() -> None:
 
 @pytest.mark.skipif(not shutil.which("podman-compose", path=TOOLS), reason="podman-compose is not here")
 def test_an_engine_reads_it(tmp_path: Path) -> None:
-    (tmp_path / "env").write_text("\n".join(f"{name}=value" for name in required()))
+    (tmp_path / "env").write_text("\n".join(f"{name}=/value" for name in required()))
     command = [str(shutil.which("podman-compose", path=TOOLS)), "--env-file", str(tmp_path / "env")]
     read = subprocess.run([*command, "-f", COMPOSE, "config"], capture_output=True, text=True, check=True)
     assert set(yaml.safe_load(read.stdout)["services"]) == set(SERVICES)
