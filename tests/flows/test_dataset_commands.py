@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -77,3 +78,24 @@ def test_versions_are_listed_compared_and_rolled_back(store: Path) -> None:
         assert said in dexter("dataset", "rollback", store, "v1", *words)
     facts = json.loads(dexter("dataset", "info", store, "--json"))
     assert (facts["version"], facts["versions"]) == ("v1", ["v1", "v2"])
+
+
+def test_a_build_after_going_back_finds_what_was_encoded_before(tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("parangonar")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    match = Path(spec.submodule_search_locations[0], "assets", "mozart_k265_var1.match").read_bytes()
+    corpus, store = tmp_path / "corpus", tmp_path / "store"
+    corpus.mkdir()
+    build = ("dataset", "build", "--corpus", "FOLDER", "--data-root", corpus, "--store", store, "--workers", 0)
+    (corpus / "one.match").write_bytes(match)
+    dexter(*build)
+    (corpus / "two.match").write_bytes(match)
+    assert "1 pieces encoded, 0 of them by an interrupted build before; 1 unchanged" in dexter(*build)
+    before = json.loads(dexter("dataset", "info", store, "--json"))
+    dexter("dataset", "rollback", store, "v1")
+    assert "1 pieces encoded, 1 of them by an interrupted build before; 1 unchanged" in dexter(*build)
+    after = json.loads(dexter("dataset", "info", store, "--json"))
+    assert (after["version"], after["digest"]) == ("v3", before["digest"])
+    assert dexter("dataset", "diff", store, "v2", "v3") == "v2 -> v3: the same content\n"
+    assert [run["flow"] for run in json.loads(dexter("runs", "list", store, "--json"))] == ["build"] * 3
