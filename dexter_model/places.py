@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import re
 import shutil
@@ -128,12 +129,18 @@ def read(place: str | Path) -> bytes:
     """
     if not is_url(place):
         return Path(place).read_bytes()
+    from botocore.exceptions import ClientError
+
     bucket, key = _split(place)
+    content = io.BytesIO()
     with s3_errors(place):
         try:
-            return client().get_object(Bucket=bucket, Key=key)["Body"].read()
-        except client().exceptions.NoSuchKey:
+            client().download_fileobj(bucket, key, content, Config=_transfer())  # which repeats what breaks off
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
+                raise
             raise FileNotFoundError(2, "No such object", str(place)) from None
+    return content.getvalue()
 
 
 def write(place: str | Path, data: bytes) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from pathlib import Path
 
 import pytest
+from fault_proxy import FAULTS, at_random, faults
 from s3_servers import S3Server
 
 from dexter_model import places
@@ -189,3 +191,27 @@ def test_other_credentials_are_another_client(moto_server: S3Server, monkeypatch
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody else")
         assert places.client() is not first
     assert "AWS_ENDPOINT_URL" not in os.environ or os.environ["AWS_ENDPOINT_URL"] != moto_server.endpoint
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_on_the_way_change_nothing(fault: str, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request in six fails; everything is written, read and removed all the same, and little is repeated."""
+    monkeypatch.setattr(places, "READ_SECONDS", 0.5)
+    url = f"{moto_server.new_bucket()}/out"
+    contents = {f"{name}.mid": os.urandom(5000) for name in range(12)} | {"renders.json": b"{}"}
+    with faults(moto_server.endpoint, 1.0) as proxy, dataclasses.replace(moto_server, endpoint=proxy.endpoint).used():
+        proxy.plan = at_random(3, 1 / 6, fault)
+        with places.writing(url) as written:
+            for name, content in contents.items():
+                (written.folder / name).write_bytes(content)
+            (written.folder / "old").write_text("old")
+            written.push()
+            (written.folder / "old").unlink()
+        assert {name: places.read(f"{url}/{name}") for name in contents} == contents
+        folder = places.local(url)
+        proxy.plan = None
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
+    assert proxy.injected[fault] > 2
+    assert proxy.requests.total() < 120  # a calm job needs some 60
+    with moto_server.used():
+        assert places.names(url) == sorted(contents)
