@@ -1,0 +1,105 @@
+"""Nights one after the other, as a person runs them: history, the accepted night, a regression, a dry run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_models import write_random_checkpoint
+
+from flows import nightly
+from flows.cli import main
+from flows.configuration import load
+from flows.parameters import NightlyParameters
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lab")
+    write_random_checkpoint(folder / "model")
+    content = {
+        "out": str(folder / "nightly"),
+        "build": {"perceptual": "none", "workers": 0, "store": str(folder / "set")},
+        "render": {"checkpoint": str(folder / "model"), "steps": 2, "workers": 0},
+        "workers": 0,
+    }
+    (folder / "nightly.yaml").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without sound: synthesis is tested elsewhere."""
+    monkeypatch.setenv("PATH", "")
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, lab: Path, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["dexter", "nightly", str(lab / "nightly.yaml"), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def history(lab: Path) -> dict[str, object]:
+    return json.loads((lab / "nightly" / "nights.json").read_text())
+
+
+def test_nights_are_held_against_the_accepted_one(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(monkeypatch, lab, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "it would be the first" in told
+    assert not (lab / "nightly").exists()
+    assert exit_code(monkeypatch, lab, "--accept") == 2
+    assert "Run `dexter nightly` first" in capsys.readouterr().err
+
+    assert exit_code(monkeypatch, lab) == 0
+    first = history(lab)["accepted"]
+    page = Path(capsys.readouterr().out.splitlines()[-1])
+    assert page == lab / "nightly" / "nights" / str(first) / "report.html"
+
+    assert exit_code(monkeypatch, lab) == 0
+    evaluations = [(night / "evaluation" / "measures.parquet").read_bytes() for night in nights(lab)]
+    assert len(evaluations) == 2
+    assert evaluations[0] == evaluations[1]
+
+    assert exit_code(monkeypatch, lab, "-s", "render.pieces=[DEMO/synthetic/bach*]") == 3
+    assert "worse than the baseline" in capsys.readouterr().err
+    told = history(lab)
+    assert [row["verdict"] for row in told["nights"]] == ["first", "passed", "regression"]  # type: ignore[attr-defined]
+    assert told["accepted"] == first
+    assert "regression" in json.loads((nights(lab)[2] / "run.json").read_text())["verdict"]
+
+    assert exit_code(monkeypatch, lab, "--accept") == 0
+    assert capsys.readouterr().out.strip() == history(lab)["accepted"] == nights(lab)[2].name
+
+
+def nights(lab: Path) -> list[Path]:
+    """The folders of finished nights, the oldest first."""
+    return [lab / "nightly" / "nights" / row["name"] for row in history(lab)["nights"]]  # type: ignore[attr-defined]
+
+
+def test_a_damaged_history_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nights.json").write_text('{"accepted": "no such night", "nights": []}')
+    monkeypatch.setattr(sys, "argv", ["dexter", "nightly", "--accept", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+
+
+def test_a_night_renders_the_data_set_that_it_builds() -> None:
+    parameters = load(NightlyParameters, None, ("build.store=s3://lab/set", "render.steps=3"))
+    assert parameters.render.store == "s3://lab/set"
+    with pytest.raises(Exception, match="leave out scores and version"):
+        load(NightlyParameters, None, ("render.version=v1",))
+
+
+def test_a_night_that_was_interrupted_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightly, "code_version", lambda: "0.1.0+abc")
+    name = nightly.begun({"accepted": None, "nights": []})
+    assert name == nightly.begun({"accepted": None, "nights": []})
+    assert name.endswith("_abc")
+    assert nightly.begun({"accepted": name, "nights": [{"name": name}]}) == f"{name}_2"
