@@ -104,7 +104,8 @@ def export() -> None:
     """Hand what was counted to Ray's metrics, if Ray runs here."""
     if _ray_runs():
         for (name, labels), amount in take().items():
-            _metric(name).inc(amount, dict(labels))
+            if amount > 0:  # Ray refuses to count nothing
+                _metric(name).inc(amount, dict(labels))
 
 
 def show(**gauges: float) -> None:
