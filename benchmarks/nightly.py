@@ -96,7 +96,9 @@ def night(url: str, out: str) -> str:
 def tell(url: str, run: str) -> None:
     """Wait for a night and print what a person wants to know of it."""
     state = ended(url, run)
-    made = wait_until(lambda: [a for a in of_run(url, run) if a["key"] == "nightly"], "the artifact", seconds=30)
+    made = [each for each in of_run(url, run) if each["key"] == "nightly"]
+    if not made:
+        sys.exit(f"{state['name']} without a verdict: {state['message']}")
     verdict, *_ = made[0]["data"].splitlines()
     print(f"\nrun:      {state['name']} {state['message'] or ''}")
     print(f"artifact: {url.removesuffix('/api')}/artifacts/artifact/{made[0]['id']}")
