@@ -25,6 +25,8 @@ AnyResult = TypeVar("AnyResult")
 # A platform gives each machine its own of these; whatever else is called so is a setting of the job.
 _OF_THE_MACHINE = ("AWS_ROLE_", "AWS_WEB_IDENTITY_", "AWS_CONTAINER_")
 
+STARTS = 3  # of a cluster of this machine
+
 log = logging.getLogger(__name__)
 
 
@@ -59,12 +61,25 @@ def ray_session(workers: int = 0) -> Any:
         ray._private.utils.set_sigterm_handler = lambda _handler: None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address == "local":
-        ray.init(address="local", num_cpus=max(workers, cpus()), include_dashboard=False, **quiet)
+        _start_here(ray, num_cpus=max(workers, cpus()), **quiet)
     else:
         ray.init(address=address, **quiet)
     # Ray prints what its nodes complain of on stdout, among what a command says.
     ray._private.worker.print_to_stdstream = lambda data, **_: log.info("ray: %s", " ".join(data["lines"]))
     return ray
+
+
+def _start_here(ray: Any, **options: Any) -> None:
+    """Start a cluster; Ray gives itself half a minute for that, which a busy machine may miss a few times."""
+    for attempt in range(STARTS):
+        try:
+            ray.init(address="local", include_dashboard=False, **options)
+            return
+        except Exception as error:  # Ray has no class of its own for it
+            if attempt == STARTS - 1 or "timed out during startup" not in str(error):
+                raise
+            log.warning("Ray did not start in time and is started again")
+            ray.shutdown()
 
 
 def is_ours() -> bool:

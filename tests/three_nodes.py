@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE = 180.0  # seconds a node may take to appear or to be missed: machines are busy
+PATIENCE = 300.0  # seconds a node may take to appear or to be missed: machines are busy
 # A lost node is missed after some seconds instead of half a minute, and none because the machine is busy.
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
