@@ -31,15 +31,17 @@ def serving(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
     ):
         url = f"http://{host}:{port}/api"
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=5)
-                break
-            except (urllib.error.URLError, OSError):
-                assert server.poll() is None, (home / "server.log").read_text()
-                time.sleep(0.5)
-        yield url
-        server.terminate()
+        try:
+            for _ in range(240):
+                try:
+                    urllib.request.urlopen(f"{url}/health", timeout=5)
+                    break
+                except (urllib.error.URLError, OSError):
+                    assert server.poll() is None, (home / "server.log").read_text()
+                    time.sleep(0.5)
+            yield url
+        finally:
+            server.terminate()
 
 
 def send(url: str, path: str, content: Any = None, method: str = "POST") -> Any:
