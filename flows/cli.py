@@ -17,8 +17,8 @@ from tasks.telemetry import start_logging
 app = typer.Typer(
     name="dexter",
     help="The batch platform for expressive piano performance: aligned corpora in, trained models and evaluated "
-    "renders out.\n\nStart with `dexter run configs/demo.yaml`. A data set is a folder or an s3:// URL. With "
-    "PREFECT_API_URL set, dataset build, train, render, evaluate, sweep and run are runs of that Prefect server.",
+    "renders out.\n\nStart with `dexter run configs/demo.yaml`. Every path may be s3://bucket/prefix. With "
+    "PREFECT_API_URL set, dataset build, train, render, evaluate, sweep, run and nightly are runs of that server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
