@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+from dexter_model.places import name_of
 from flows.commands import options
 
 app = typer.Typer(help="Runs: list what ran at a place, show one, compare two.", no_args_is_help=True)
@@ -125,31 +127,44 @@ def compare(
 
 
 def compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """What differs between two records, before and after; None for what one of them lacks. Figures are told always."""
+    """What differs between two records, before and after; None for what one of them lacks.
+
+    Figures of systems and what stages took are told where they are equal too, the references' figures only if not.
+    """
     both = (before, after)
     about = [{name: r[name] for name in ("flow", "began", "outcome", "verdict", "code_version")} for r in both]
-    digests = [
-        {f"{row['name']} {name}": value for row in r["stages"] for name, value in facts_of(row).items()} for r in both
-    ]
-    figures = [{f"{s}: {n}": v for s, named in r["figures"].items() for n, v in named.items()} for r in both]
-    spent = [
-        {
-            f"{row['name']} {name}": row.get(name)
-            for row in [*r["stages"], {"name": "all", **r["spent"]}]
-            for name in TOOK
-        }
-        for r in both
-    ]
+    spent = [_by_stage(r, lambda row: {name: row[name] for name in TOOK if row.get(name)}) for r in both]
+    for took, record in zip(spent, both, strict=True):
+        took |= {f"in all {name}": value for name, value in record["spent"].items() if value}
     return {
         "run": _differing(*about),
         "parameter": _differing(*(flat(r["parameters"]) for r in both)),
-        "stage": _differing(*digests),
-        "figure": _differing(*figures, equal_too=True),
+        "stage": _differing(*(_by_stage(r, lambda row: facts_of(row, "place", "headline", "verdict")) for r in both)),
+        "figure": _differing(*(_figures(r, references=False) for r in both), equal_too=True)
+        | _differing(*(_figures(r, references=True) for r in both)),
         "took": _differing(*spent, equal_too=True),
     }
 
 
 TOOK = ("seconds", "cpu_seconds", "gpu_seconds", "cost")
+
+
+def _by_stage(record: dict[str, Any], tell: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """What is told of every stage, by its name, and by the end of its place where several have that name."""
+    names = [row["name"] for row in record["stages"]]
+    found: dict[str, Any] = {}
+    for row in record["stages"]:
+        alone = names.count(row["name"]) == 1 or "place" not in row
+        stage = row["name"] if alone else f"{row['name']} {name_of(row['place'])}"
+        found |= {f"{stage} {name}": value for name, value in tell(row).items()}
+    return found
+
+
+def _figures(record: dict[str, Any], *, references: bool) -> dict[str, float]:
+    from dexter_model.metrics.contests import REFERENCES
+
+    of = {system: named for system, named in record["figures"].items() if (system in REFERENCES) == references}
+    return {f"{system}: {name}": value for system, named in of.items() for name, value in named.items()}
 
 
 def _differing(before: dict[str, Any], after: dict[str, Any], *, equal_too: bool = False) -> dict[str, tuple[Any, Any]]:
@@ -158,9 +173,9 @@ def _differing(before: dict[str, Any], after: dict[str, Any], *, equal_too: bool
     return {name: pair for name, pair in pairs.items() if equal_too or pair[0] != pair[1]}
 
 
-def facts_of(row: dict[str, Any]) -> dict[str, Any]:
+def facts_of(row: dict[str, Any], *without: str) -> dict[str, Any]:
     """What a stage tells beside what it took, its inputs among it."""
-    facts = {name: value for name, value in row.items() if name not in ("name", "figures", "inputs", *TOOK)}
+    facts = {name: value for name, value in row.items() if name not in ("name", "figures", "inputs", *TOOK, *without)}
     return facts | {f"input {name}": value for name, value in row.get("inputs", {}).items()}
 
 

@@ -68,9 +68,27 @@ def test_runs_are_listed_shown_and_compared(place: str) -> None:
     assert difference["figure"] == {"renders: V": [0.5, 0.25]}
     assert difference["parameter"] == {"renders": [["renders 0.5"], ["renders 0.25"]]}
     assert difference["run"]["verdict"] == ["first", "regression"]
-    assert "all cost" in difference["took"]
+    assert "in all cost" in difference["took"]
+    assert not {name for name in difference["took"] if "gpu" in name}
     told = dexter("runs", "compare", before, after)[1]
     assert next(line.split() for line in told.splitlines() if "renders: V" in line)[-3:] == ["0.5", "0.25", "-0.25"]
+
+
+def test_stages_of_one_name_are_told_apart_by_where_they_wrote(tmp_path: Path) -> None:
+    """As in a sweep, whose settings are renders each."""
+
+    @runs.recorded("render", lambda given: given.out, lambda _: {"digest": "d" * 64})
+    def render(parameters: EvaluateParameters) -> None: ...
+
+    @runs.recorded("sweep", lambda given: given.out)
+    def sweep(parameters: EvaluateParameters) -> None:
+        for steps in parameters.renders:
+            render(parameters.model_copy(update={"out": f"{parameters.out}/{steps}"}))
+
+    for number, renders in enumerate((["steps=5", "steps=10"], ["steps=5"])):
+        sweep(EvaluateParameters(out=str(tmp_path / str(number)), store="data", renders=renders))
+    difference = json.loads(dexter("runs", "compare", tmp_path / "0", tmp_path / "1", "--json")[1])
+    assert difference["stage"]["render steps=10 digest"] == ["d" * 64, None]
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:
