@@ -34,6 +34,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "jobs_redone": ("Jobs that run again since their worker or node was lost, by cause", ("cause",)),
     "s3_requests": ("Requests to S3, each attempt, Icechunk's aside", ("operation", "status")),
     "s3_bytes": ("Bytes of bodies to and from S3, Icechunk's aside", ("direction",)),
+    "store_retries": ("What was done again in data sets at S3, after storage had failed in passing", ()),
     "store_bytes": ("Bytes of arrays written to and read from data sets, before compression", ("direction",)),
 }
 GAUGES: dict[str, str] = {

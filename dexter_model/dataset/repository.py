@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import shutil
@@ -24,7 +25,9 @@ import icechunk
 from dexter_model.errors import InputError
 from dexter_model.places import client, s3_errors
 from dexter_model.refusals import refusal
+from dexter_model.tally import count
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _TROUBLE = (icechunk.IcechunkError, TimeoutError)
 
@@ -135,6 +138,8 @@ def patiently(url: str, action: Callable[[], Result]) -> Result:
             except _TROUBLE as error:
                 if not left or refusal(str(error)):
                     raise
+                log.info("data set asked again", extra={"store": url, "tries_left": left, "error": repr(error)})
+                count("store_retries")
             time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - left)))
         raise AssertionError("the last try returns or raises")
 
