@@ -78,9 +78,9 @@ class TrainParameters(_Parameters):
     out: Place = Field(f"{OUT}/model", description="folder for checkpoints and TensorBoard event files")
     workers: int = Field(1, ge=1, description="Ray Train workers, one a GPU where there are GPUs")
     label: str = Field("trained", description="what reports call the model")
-    denoiser: DenoiserConfig = DenoiserConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
-    training: TrainingConfig = TrainingConfig()
+    denoiser: DenoiserConfig = Field(DenoiserConfig(), description="the network, and what it sees and says")
+    diffusion: DiffusionConfig = Field(DiffusionConfig(), description="the noise schedule")
+    training: TrainingConfig = Field(TrainingConfig(), description="how the weights are fitted")
 
     def expression(self) -> ExpressionConfig:
         """The part that decides what training makes of a data set."""
@@ -110,7 +110,7 @@ class RenderParameters(_Parameters):
     depth: float = Field(Sampling.depth, ge=0, le=1, description="share of the schedule to which the source is noised")
     like: str | None = Field(None, description="a performance to sound like; of a data set, its number")
     samples: int = Field(1, ge=1, description="performances a score")
-    seed: int = Field(13, ge=0)
+    seed: int = Field(13, ge=0, description="of the noise; a render depends on it and on nothing rendered beside it")
     batch_size: int = Field(16, ge=1, description="windows denoised together")
     workers: Workers = None
     gpu_share: float | None = Field(
@@ -195,10 +195,10 @@ class JobParameters(_Parameters):
     """The main job: corpora, data set, model, renders, evaluation, report, all under one folder."""
 
     out: Place = Field(OUT, description="folder of everything the job writes")
-    build: BuildParameters
-    train: TrainParameters
-    render: RenderParameters
-    evaluate: EvaluateParameters
+    build: BuildParameters = Field(description="the data set")
+    train: TrainParameters = Field(description="the model; where it is and what it learns from follow from the others")
+    render: RenderParameters = Field(description="how it renders")
+    evaluate: EvaluateParameters = Field(description="what the renders are held against")
 
     @model_validator(mode="before")
     @classmethod

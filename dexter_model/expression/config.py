@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from dexter_model.errors import InputError
 from dexter_model.notes import CODEC_COLUMNS
-from dexter_model.training.config import LoopConfig, one_of, require
+from dexter_model.training.config import LoopConfig, one_of, require, setting
 
 Output = Literal["epsilon", "x_0", "ex_0", "v", "mean"]
 PERCEPTUAL_LIMIT = 3.0  # standard deviations of perceptual rows, in training and steering: further is never shown
@@ -23,19 +23,23 @@ PERCEPTUAL_LIMIT = 3.0  # standard deviations of perceptual rows, in training an
 class DenoiserConfig:
     """What network, what it sees and what its output means."""
 
-    network: Literal["diffwave", "unet"] = "diffwave"  # ClassifierFreeDenoiser or DenoiserUnet
-    channels: int = 768  # of the U-Net: 48
-    layers: int = 12  # of the U-Net: levels, each of twice the channels, 3
-    window: int = 200  # N, notes of a window
-    condition: Literal["published", "extended"] = "published"  # which score rows (condition.py)
-    perceptual: Literal["none", "absolute", "delta"] = "none"  # 7 more rows: as heard, or beside the deadpan score
-    null: Literal["fixed", "trainable"] = "fixed"  # what stands for a condition that is not known
-    # The output is the noise, the clean codec, the noise judged by the codec it implies, the velocity of Salimans & Ho
-    # (2022), or no denoising at all: the codec straight from the condition, its conditional mean.
-    target: Output = "epsilon"
-    codec_scale: Literal["published", "robust"] = "published"  # how codecs are made z-scores (data.Statistics)
-    dropout: float = 0.0  # of hidden channels, while training
-    dilation_cycle: int = 4  # of diffwave: dilations 1, 2, 4, ... of so many layers, then again from 1
+    network: Literal["diffwave", "unet"] = setting("diffwave", "ClassifierFreeDenoiser or DenoiserUnet")
+    channels: int = setting(768, "of the U-Net: 48")
+    layers: int = setting(12, "of the U-Net: levels, each of twice the channels, 3")
+    window: int = setting(200, "N, notes of a window")
+    condition: Literal["published", "extended"] = setting("published", "which score rows (condition.py)")
+    perceptual: Literal["none", "absolute", "delta"] = setting(
+        "none", "7 more rows: as heard, or beside the deadpan score"
+    )
+    null: Literal["fixed", "trainable"] = setting("fixed", "what stands for a condition that is not known")
+    target: Output = setting(  # noqa: RUF009 (an immutable default behind a name)
+        "epsilon",
+        "what the output is: the noise, the clean codec, the noise judged by the codec it implies, the velocity of "
+        "Salimans & Ho (2022), or no denoising at all: the codec straight from the condition, its conditional mean",
+    )
+    codec_scale: Literal["published", "robust"] = setting("published", "how codecs are made z-scores (data.Statistics)")
+    dropout: float = setting(0.0, "of hidden channels, while training")
+    dilation_cycle: int = setting(4, "of diffwave: dilations 1, 2, 4, ... of so many layers, then again from 1")
 
     def __post_init__(self) -> None:
         # A checkpoint's JSON is input from outside: bound what it can make us build.
@@ -59,9 +63,9 @@ class DenoiserConfig:
 class DiffusionConfig:
     """The noise schedule: T steps, variances rising linearly."""
 
-    steps: int = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
+    steps: int = setting(1000, "T, steps of the schedule")
+    beta_start: float = setting(1e-4, "variance of the first step's noise")
+    beta_end: float = setting(0.02, "variance of the last step's noise")
 
     def __post_init__(self) -> None:
         require(1 <= self.steps <= 100_000, "diffusion.steps", self.steps, "between 1 and 100000")
@@ -73,17 +77,19 @@ class DiffusionConfig:
 class TrainingConfig(LoopConfig):
     """The loop's settings and what a batch is and costs."""
 
-    batch_size: int = 256  # windows of a step, over all workers together
-    train_target: Literal["gen_noise", "transfer"] = "gen_noise"  # denoise from noise, or from another performance
-    loss: Literal["l1", "l2", "huber"] = "l1"
-    recon_loss_weight: float = 0.2
-    column_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)  # of that term: a number a codec column
-    condition_dropout: float = 0.1  # share of windows trained without any condition
-    perceptual_dropout: float = 0.3  # share of windows trained without the perceptual rows
-    feature_dropout: float = 0.0  # share of single perceptual features unknown where the others are known
-    mixup: float = 0.0  # share of windows that are the mean of two performances
-    validation_windows: int = 256
-    rendered_windows: int = 64  # of the validation split, sampled at every validation; with 0 the loss is all
+    batch_size: int = setting(256, "windows of a step, over all workers together")
+    train_target: Literal["gen_noise", "transfer"] = setting(
+        "gen_noise", "denoise from noise, or from another performance"
+    )
+    loss: Literal["l1", "l2", "huber"] = setting("l1", "l1 learns medians, l2 means")
+    recon_loss_weight: float = setting(0.2, "weight of the loss on the codec that the output implies")
+    column_weights: tuple[float, ...] = setting((1.0, 1.0, 1.0, 1.0, 1.0), "of that term: a number a codec column")
+    condition_dropout: float = setting(0.1, "share of windows trained without any condition")
+    perceptual_dropout: float = setting(0.3, "share of windows trained without the perceptual rows")
+    feature_dropout: float = setting(0.0, "share of single perceptual features unknown where the others are known")
+    mixup: float = setting(0.0, "share of windows that are the mean of two performances")
+    validation_windows: int = setting(256, "windows of the validation split that the loss is taken on")
+    rendered_windows: int = setting(64, "of the validation split, sampled at every validation; with 0 the loss is all")
 
     def __post_init__(self) -> None:
         super().__post_init__()

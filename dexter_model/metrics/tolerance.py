@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from dexter_model.errors import InputError
+from dexter_model.training.config import setting
 
 Kind = Literal["correlation", "velocity_error", "spread"]
 
@@ -23,9 +24,9 @@ class Tolerance:
         spread: of the distance between a spread and the human's, which is 1.
     """
 
-    correlation: float = 0.03
-    velocity_error: float = 1.0
-    spread: float = 0.1
+    correlation: float = setting(0.03, "of Pearson correlations")
+    velocity_error: float = setting(1.0, "of the mean absolute error of velocity, in MIDI velocities")
+    spread: float = setting(0.1, "of the distance between a spread and the human's, which is 1")
 
     def __post_init__(self) -> None:
         for kind in fields(self):

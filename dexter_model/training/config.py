@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 from dexter_model.errors import InputError
+
+Default = TypeVar("Default")
+
+
+def setting(default: Default, about: str) -> Default:
+    """A field of a dataclass of settings; pydantic shows what it is ``about`` in forms and schemas."""
+    value: Default = field(default=default, metadata={"description": about})
+    return value
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     """How weights are fitted, whatever they are of; steps count batches."""
 
-    steps: int = 100_000
-    learning_rate: float = 5e-5
-    warmup_steps: int = 0  # the learning rate rises linearly over these
-    ema_decay: float = 0.999
-    gradient_clip: float = 1.0
-    seed: int = 13
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, the weights stay float32
-    compile: bool = False  # torch.compile, for GPUs: on a CPU it is slower (benchmarks/results.md)
-    threads: int = 1  # CPU threads of a worker; sums depend on it in the last bits, so it is part of the recipe
-    log_every: int = 50
-    validate_every: int = 1000
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    wandb: str = ""  # project at Weights & Biases that gets the curves too; needs dexter[wandb]
+    steps: int = setting(100_000, "batches that are learnt from")
+    learning_rate: float = setting(5e-5, "of AdamW, after warming up")
+    warmup_steps: int = setting(0, "steps over which the learning rate rises linearly")
+    ema_decay: float = setting(0.999, "of the moving average of weights, which is what renders")
+    gradient_clip: float = setting(1.0, "largest norm of a gradient")
+    seed: int = setting(13, "of weights, batches and noise")
+    precision: Literal["float32", "bfloat16"] = setting("float32", "bfloat16 is autocast: the weights stay float32")
+    compile: bool = setting(False, "torch.compile, for GPUs: on a CPU it is slower (benchmarks/results.md)")
+    threads: int = setting(1, "CPU threads of a worker; sums depend on it in the last bits, so it is in the recipe")
+    log_every: int = setting(50, "steps between points of the curves")
+    validate_every: int = setting(1000, "steps between validations")
+    checkpoint_every: int = setting(1000, "steps between checkpoints: what an interruption may lose")
+    keep_checkpoints: int = setting(2, "checkpoints that are kept, the newest")
+    wandb: str = setting("", "project at Weights & Biases that gets the curves too; needs dexter[wandb]")
 
     def __post_init__(self) -> None:
         counts = ("steps", "threads", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints")

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from dexter_model.errors import InputError
+from flows import parameters
 from flows.configuration import load
 from flows.parameters import BuildParameters, JobParameters, TrainParameters
 
@@ -24,15 +25,26 @@ def test_the_configs_that_ship_are_valid() -> None:
     assert (demo.build.store, demo.train.store) == ("dexter-out/dataset", "dexter-out/dataset")
     assert load(TrainParameters, ROOT / "configs" / "dexter.yaml").denoiser.channels == 768
     assert load(TrainParameters, ROOT / "configs" / "default.yaml").denoiser.channels == 96
+    nightly = load(parameters.NightlyParameters, ROOT / "configs" / "nightly.yaml")
+    assert nightly.render.store == nightly.build.store == "dexter-out/dataset"
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
 def test_deployments_name_flows_and_parameters_they_take(deployment: dict[str, Any]) -> None:
-    path, _, name = deployment["entrypoint"].partition(":")
-    function = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+    module, _, name = deployment["entrypoint"].rpartition(".")
+    function = getattr(importlib.import_module(module), name)
     kind = inspect.get_annotations(function, eval_str=True)["parameters"]
     assert issubclass(kind, BaseModel)
     kind.model_validate(deployment["parameters"]["parameters"])
+
+
+def test_every_field_of_the_forms_says_what_it_is() -> None:
+    kinds = [kind for name, kind in vars(parameters).items() if name.endswith("Parameters") and name[0] != "_"]
+    assert len(kinds) > 7
+    for kind in kinds:
+        schema = kind.model_json_schema()
+        for part in (schema, *schema.get("$defs", {}).values()):
+            assert [name for name, about in part.get("properties", {}).items() if "description" not in about] == []
 
 
 def test_defaults_file_overrides_options_each_win_over_the_last(tmp_path: Path) -> None:
