@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from logging import getLogger
 from typing import Any
 
 import icechunk
@@ -260,4 +261,6 @@ def rollback(url: str, version: str, *, dry_run: bool = False) -> Difference:
         changes = diff(url, build.current.id, target.id)
         if build.current.id != target.id:
             build.roll_back(target.id)
+            told = {"store": url, "before": build.current.id, "version": target.id}
+            getLogger(__name__).info("version rolled back", extra=told)
     return changes
