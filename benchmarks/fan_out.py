@@ -74,8 +74,8 @@ def main() -> None:
         costs = Costs(**json.loads(kept.read_text()))
     else:
         runs = sample_of_asap(options.sample)
-        measured = two_workers(runs)
         costs = Costs(**encoding(runs), **storing(options.grow), **calling())
+        measured = two_workers(runs)
         kept.write_text(json.dumps(asdict(costs), indent=1))
         (options.out / "measured.md").write_text(measured)
     shards = shards_of(costs, options.pieces)
@@ -187,9 +187,9 @@ def two_workers(runs: list[Run]) -> str:
         with tempfile.TemporaryDirectory() as folder, building(folder) as build:
             jobs = [(f"{index:020x}", [run]) for index, run in enumerate(runs)]
             began = 0.0
-            for index, fork in fan_out(lambda url=folder: ShardEncoder(url, "estimate"), jobs, workers=workers):
+            for index, (fork, _) in fan_out(lambda url=folder: ShardEncoder(url, "estimate"), jobs, workers=workers):
                 began = began or time.monotonic()  # the first result: Ray, actors and their imports are there
-                build.commit({jobs[index][0]: fork})
+                build.commit(fork, jobs[index][0])
             walls[workers] = time.monotonic() - began
         lines.append(f"| {workers} | {walls[workers]:.1f} | {walls[1] / walls[workers] / workers:.0%} |")
     return "\n".join([f"{len(runs)} pieces of ASAP, each a shard; load {os.getloadavg()[0]:.1f}", "", *lines, ""])

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dexter_model.corpora.sources import PieceSource
-from dexter_model.dataset.build import Build, Tables, building, gathered, shard_name, write_shard
+from dexter_model.dataset.build import Build, Tables, building, gathered, rows_in, shard_name, write_shard
 from dexter_model.dataset.packing import quarantine_rows
 from dexter_model.dataset.perceptual import DEFAULT, checked, encoder
 from dexter_model.dataset.piece import Piece, Quarantined, encode_piece
@@ -126,13 +126,14 @@ class ShardEncoder:
         self.perceptual = checked(perceptual)  # here: it fetches what it names
         self.sandbox = Sandbox()
 
-    def run(self, job: tuple[str, Sequence[Run]]) -> ForkSession:
-        """Encode and write a shard; whoever holds the build commits the fork."""
+    def run(self, job: tuple[str, Sequence[Run]]) -> tuple[ForkSession, Tables]:
+        """Encode and write a shard; whoever holds the build commits the fork. And the shard's table rows."""
         shard, runs = job
         encoded = [self._encoded(run.source) for run in runs]
         pieces = [piece for piece, _ in encoded if piece is not None]
         quarantined = [item for _, items in encoded for item in items]
-        return write_shard(self.url, shard, pieces, quarantined, [run.source_row() for run in runs])
+        fork = write_shard(self.url, shard, pieces, quarantined, [run.source_row() for run in runs])
+        return fork, rows_in(fork, shard)
 
     def _encoded(self, source: PieceSource) -> tuple[Piece | None, list[Quarantined]]:
         with bound(corpus=source.corpus, piece=source.key):
@@ -176,32 +177,32 @@ def _encode_shards(
     """
     names = list(shards)
     alone: list[tuple[Run, ...]] = []
-    forks: dict[str, ForkSession] = {}
+    written: dict[str, tuple[ForkSession, Tables]] = {}
     again = 0.0
     for index, outcome in fan_out(encoders, list(shards.items()), workers=workers):
         members = shards[names[index]]
         if not isinstance(outcome, WorkerDied):
-            forks[names[index]] = outcome
+            written[names[index]] = outcome
         elif len(members) == 1:
             yield _worker_died(members[0], outcome)
         else:
             alone += [(run,) for run in members]
-        if forks and (began := time.monotonic()) >= again:
-            yield from _committed(build, shards, forks)
-            forks.clear()
+        if written and (began := time.monotonic()) >= again:
+            yield from _committed(build, written)
+            written.clear()
             again = 2 * time.monotonic() - began
-    if forks:
-        yield from _committed(build, shards, forks)
+    if written:
+        yield from _committed(build, written)
     if alone:
         yield from _encode_shards(build, _named(alone), encoders, workers)
 
 
-def _committed(build: Build, shards: Shards, forks: dict[str, ForkSession]) -> list[Tables]:
+def _committed(build: Build, written: dict[str, tuple[ForkSession, Tables]]) -> list[Tables]:
     """Commit shards; their table rows."""
-    build.commit_all(forks)
-    for shard in forks:
-        log.info("shard committed", extra={"shard": shard, "pieces": len(shards[shard])})
-    return [build.manifest(shard) for shard in forks]
+    build.commit_all({shard: fork for shard, (fork, _) in written.items()})
+    for shard, (_, rows) in written.items():
+        log.info("shard committed", extra={"shard": shard, "pieces": len(rows["sources"])})
+    return [rows for _, rows in written.values()]
 
 
 def _named(shards: Iterable[tuple[Run, ...]]) -> Shards:

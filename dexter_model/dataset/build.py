@@ -284,6 +284,11 @@ def write_shard(
     return patiently(url, write)
 
 
+def rows_in(fork: icechunk.ForkSession, shard: str) -> Tables:
+    """The table rows of a shard, in the fork that it was written to."""
+    return json.loads(read_array(zarr.open_group(fork.store, mode="r"), f"shards/{shard}/manifest").tobytes())
+
+
 def gathered(parts: Iterable[Tables]) -> Tables:
     """Table rows of several parts of a version together."""
     parts = list(parts)
