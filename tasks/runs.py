@@ -1,8 +1,8 @@
 """A record of every run of a flow: what ran with which parameters, in which stages, what it took and what came of it.
 
-A run writes one JSON file, ``runs/ID.json`` in the place that it writes to, when it begins, every minute, and when it
-ends. Times and costs are there and nowhere else: whatever is digested or compared byte for byte is written by others.
-A flow inside another is a stage of it.
+A run writes one JSON file, ``runs/ID.json`` in the place that it writes to, some seconds after it began, after every
+stage, every minute, and when it ends; what is refused at once for bad input leaves none. Times and costs are there and
+nowhere else: whatever is digested or compared byte for byte is written by others. A flow inside another is a stage.
 """
 
 from __future__ import annotations
@@ -66,11 +66,13 @@ class Run:
             "parameters": parameters.model_dump(mode="json"),
             "began": _iso(self.began),
         }
+        self.told = False  # whether anybody can know of this run
         self._over = threading.Event()
+        currency()  # prices that are none are told now
 
     def write(self, outcome: str, error: str | None = None) -> None:
         """Write the record. A place that cannot be written to is told, and stops nobody."""
-        now = datetime.now(UTC)
+        self.told, now = True, datetime.now(UTC)
         content = self.about | {"outcome": outcome, "error": error, "updated": _iso(now), **summary(self.stages)}
         content |= {"spent": self.meter.read().since(Spent()), "currency": currency(), "stages": self.stages}
         try:
@@ -79,12 +81,12 @@ class Run:
             log.warning("the record of this run cannot be written: %s", failure)
 
     def beat(self) -> None:
-        """Look at the cluster every few seconds, and write the record every minute, until the run is over."""
-        left = BEAT_SECONDS
+        """Look at the cluster every few seconds, and write the record now and every minute, until the run is over."""
+        left = 0.0
         while not self._over.wait(LOOK_SECONDS):
             self.meter.read()
             left -= LOOK_SECONDS
-            if left <= 0:
+            if left < 0:
                 left = BEAT_SECONDS
                 with suppress(RuntimeError):  # a row changed while it was written: the next beat tells
                     self.write(RUNNING)
@@ -95,18 +97,19 @@ class Run:
         before = os.environ.get(telemetry.RUN)
         os.environ[telemetry.RUN] = self.id  # workers tell it in what they log
         beating = threading.Thread(target=self.beat, daemon=True)
-        self.write(RUNNING)
         beating.start()
-        outcome, told = COMPLETED, None
+        outcome, told, worth = COMPLETED, None, True
         try:
             yield
         except BaseException as error:
             outcome, told = _outcome(error), " ".join(str(error).split()) or type(error).__name__
+            worth = self.told or not isinstance(error, InputError)
             raise
         finally:
             self._over.set()
             beating.join()
-            self.write(outcome, told)
+            if worth:
+                self.write(outcome, told)
             log.info("run over", extra={"outcome": outcome, **self.meter.read().since(Spent())})
             os.environ.pop(telemetry.RUN)
             os.environ.update({telemetry.RUN: before} if before else {})

@@ -133,9 +133,7 @@ def compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[st
     """
     both = (before, after)
     about = [{name: r[name] for name in ("flow", "began", "outcome", "verdict", "code_version")} for r in both]
-    spent = [_by_stage(r, lambda row: {name: row[name] for name in TOOK if row.get(name)}) for r in both]
-    for took, record in zip(spent, both, strict=True):
-        took |= {f"in all {name}": value for name, value in record["spent"].items() if value}
+    spent = [_by_stage(r, _took) | {f"in all {name}": value for name, value in _took(r["spent"]).items()} for r in both]
     return {
         "run": _differing(*about),
         "parameter": _differing(*(flat(r["parameters"]) for r in both)),
@@ -147,6 +145,11 @@ def compared(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[st
 
 
 TOOK = ("seconds", "cpu_seconds", "gpu_seconds", "cost")
+
+
+def _took(spent: dict[str, Any]) -> dict[str, Any]:
+    """What was spent, without what was not, such as GPU seconds."""
+    return {name: spent[name] for name in TOOK if name == "seconds" or spent.get(name)}
 
 
 def _by_stage(record: dict[str, Any], tell: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:

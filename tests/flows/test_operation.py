@@ -68,7 +68,7 @@ def test_runs_are_listed_shown_and_compared(place: str) -> None:
     assert difference["figure"] == {"renders: V": [0.5, 0.25]}
     assert difference["parameter"] == {"renders": [["renders 0.5"], ["renders 0.25"]]}
     assert difference["run"]["verdict"] == ["first", "regression"]
-    assert "in all cost" in difference["took"]
+    assert "in all seconds" in difference["took"]
     assert not {name for name in difference["took"] if "gpu" in name}
     told = dexter("runs", "compare", before, after)[1]
     assert next(line.split() for line in told.splitlines() if "renders: V" in line)[-3:] == ["0.5", "0.25", "-0.25"]

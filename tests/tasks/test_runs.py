@@ -73,7 +73,7 @@ def test_a_flow_alone_is_its_own_only_stage(place: str) -> None:
     ("error", "outcome", "told"),
     [
         (RegressionError(["worse"], 2), "regression", "worse than the baseline: worse"),
-        (InputError("x", "is bad", "Mend it", "bad"), "failed", "x: is bad. Mend it."),
+        (OSError("no space"), "failed", "no space"),
         (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
     ],
 )
@@ -87,6 +87,34 @@ def test_what_stops_a_run_is_in_its_record(tmp_path: Path, error: BaseException,
     record = runs.read_run(str(tmp_path))
     assert (record["outcome"], record["error"], len(record["stages"])) == (outcome, told, 1)
     assert record["quarantined"] == (2 if outcome == "regression" else 0)
+
+
+def test_bad_input_leaves_a_record_where_something_was_done_before(tmp_path: Path) -> None:
+    @runs.recorded("flow", lambda given: given.out)
+    def flow(parameters: Given) -> None:
+        if parameters.steps:
+            inner(parameters)
+        raise InputError("x", "is bad", "Mend it", "bad")
+
+    for steps, count in ((0, 0), (1, 1)):
+        with pytest.raises(InputError):
+            flow(Given(out=str(tmp_path / "out"), steps=steps))
+        assert len(runs.list_runs(str(tmp_path / "out"))) == count
+    record = runs.read_run(str(tmp_path / "out"))
+    assert (record["outcome"], record["error"]) == ("failed", "x: is bad. Mend it.")
+
+
+def test_a_run_tells_of_itself_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "LOOK_SECONDS", 0.01)
+
+    @runs.recorded("flow", lambda given: given.out)
+    def flow(parameters: Given) -> dict[str, Any]:
+        while not (found := runs.list_runs(parameters.out)):
+            pass
+        return found[0]
+
+    assert flow(Given(out=str(tmp_path)))["outcome"] == "running"
+    assert runs.read_run(str(tmp_path))["outcome"] == "completed"
 
 
 def test_runs_are_found_in_the_folders_of_a_job_too_newest_first(place: str) -> None:
