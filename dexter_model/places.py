@@ -327,7 +327,8 @@ def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> BaseCli
     retries: Any = {"mode": "standard", "total_max_attempts": ATTEMPTS}
     timeouts: Any = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
     session = boto3.Session()  # the default one keeps the credentials it first saw
-    made = session.client("s3", config=Config(retries=retries, max_pool_connections=_TRANSFERS, **timeouts))
+    signed: Any = {"signature_version": "s3v4"}  # links too, which boto3 signs as of old in us-east-1
+    made = session.client("s3", config=Config(retries=retries, max_pool_connections=_TRANSFERS, **signed, **timeouts))
     watch_s3(made)
     return made
 
