@@ -25,6 +25,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "tests" / "flows")]
 
 from prefect_api import (  # noqa: E402
+    OVER,
     ask,
     ended,
     kill_with_children,
@@ -112,14 +113,14 @@ def of_run(url: str, run: str) -> list[dict[str, Any]]:
 
 
 def photograph_running(url: str, run: str, folder: Path) -> None:
-    """A picture of a run while it renders, with its progress."""
+    """A picture of a run of which some is done: the build of the data set, with its progress."""
 
-    def rendering() -> bool:
-        over = state_of(url, run)["type"] not in ("SCHEDULED", "PENDING", "RUNNING")
-        return over or any(each["key"] == "renders" or each["type"] == "progress" for each in of_run(url, run))
+    def under_way() -> list[dict[str, Any]]:
+        shown = [each for each in ask(url, "artifacts") if each["type"] == "progress" and 0 < each["data"] < 100]
+        return shown or (state_of(url, run)["type"] in OVER and ask(url, "artifacts"))
 
-    wait_until(rendering, "the run shows progress")
-    shots(url, folder, running=f"/runs/flow-run/{run}")
+    progress = wait_until(under_way, "the run shows progress")[0]
+    shots(url, folder, running=f"/runs/flow-run/{progress['flow_run_id']}?tab=Artifacts")
 
 
 def photograph(url: str, folder: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
 
 @contextmanager
 def serving(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
@@ -24,13 +26,18 @@ def serving(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
     with socket.socket() as free:
         free.bind((host, 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    url = f"http://{host}:{port}/api"
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_API_URL": url,
+    }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with (
         (home / "server.log").open("w") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
     ):
-        url = f"http://{host}:{port}/api"
         try:
             for _ in range(240):
                 try:
@@ -90,8 +97,7 @@ def wait_until(holds: Callable[[], Any], what: str, seconds: float = 400) -> Any
 
 def ended(url: str, run: str) -> dict[str, Any]:
     """Wait until a run is over; its state."""
-    over = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-    return wait_until(lambda: (state := state_of(url, run))["type"] in over and state, f"run {run} is over")
+    return wait_until(lambda: (state := state_of(url, run))["type"] in OVER and state, f"run {run} is over")
 
 
 def start_worker(
