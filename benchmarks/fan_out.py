@@ -216,7 +216,8 @@ def simulate(shards: np.ndarray, workers: int, costs: Costs, latency: float, pau
         workers: how many.
         costs: of everything else.
         latency: of a request to S3.
-        pause: between commits, in units of the last one's duration; None commits every shard by itself.
+        pause: between commits, in units of the last one's duration, as in ``tasks.build``; None commits every shard by
+            itself and reads its table rows back, as builds did before.
     """
     noise = np.random.default_rng(workers)
     now, handed, held, last_took, last_end = 0.0, 0, 0, 0.0, 0.0
@@ -233,7 +234,12 @@ def simulate(shards: np.ndarray, workers: int, costs: Costs, latency: float, pau
                 uncommitted.append(shard)
                 running -= 1
             if handed < len(shards):
-                fork = costs.fork[0] + costs.fork[1] * held + latency * (REQUESTS["fork"] + REQUESTS["write"])
+                fork = (
+                    costs.manifest
+                    + costs.fork[0]
+                    + costs.fork[1] * held
+                    + latency * (REQUESTS["fork"] + REQUESTS["write"])
+                )
                 heapq.heappush(events, (now + fork + shards[handed], handed))
                 handed += 1
                 running += 1
@@ -241,7 +247,8 @@ def simulate(shards: np.ndarray, workers: int, costs: Costs, latency: float, pau
         if uncommitted and due:
             count = 1 if pause is None else len(uncommitted)
             took = costs.commit[0] + costs.commit[1] * held + costs.merge * (count - 1) + latency * REQUESTS["commit"]
-            took += count * (costs.manifest + latency * REQUESTS["manifest"])
+            if pause is None:
+                took += costs.manifest + latency * REQUESTS["manifest"]
             for _ in range(count):
                 uncommitted.popleft()
             now, held, last_took = now + took, held + count, took
@@ -256,7 +263,7 @@ def told(rows: list[tuple[int, float, float]], shards: np.ndarray, pieces: int, 
         f"commit {code_version()[:12]}, {platform.processor() or platform.machine()}; {pieces:,} pieces in "
         f"{len(shards):,} shards of {shards.mean():.1f} s (longest {shards.max():.1f} s), {work / 3600:.1f} CPU hours",
         "",
-        "| workers | a commit a shard: min | pieces/s | efficiency | merged commits: min | pieces/s | efficiency |",
+        "| workers | a commit a shard: min | pieces/s | efficiency | merged: min | pieces/s | efficiency |",
         "|---|---|---|---|---|---|---|",
     ]
     for workers, *seconds in rows:
@@ -274,7 +281,7 @@ def plot(rows: list[tuple[int, float, float]], pieces: int, work: float, path: P
     workers = np.array([row[0] for row in rows])
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     axes.plot(workers, workers * pieces / work, ":", color="grey", label="every worker always at work")
-    axes.plot(workers, [pieces / row[2] for row in rows], "o-", label="forks merged into a commit")
+    axes.plot(workers, [pieces / row[2] for row in rows], "o-", label="shards merged into a commit")
     axes.plot(workers, [pieces / row[1] for row in rows], "s-", label="a commit a shard")
     axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="pieces/s", title=f"Build of {pieces:,} pieces")
     axes.legend()
