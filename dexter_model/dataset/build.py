@@ -132,6 +132,8 @@ class Build:
         digest = content_digest(frames, made_by)
         now = self.current
         if now is not None and now.digest == digest and now.sources.equals(frames["sources"]):
+            self._point(BUILD, self._tip, self._main)  # what failed once more is not done: the next build tries again
+            self._tip = self._main
             return now
         version = f"v{1 + max((int(tag[1:]) for tag in patiently(self.url, self.repository.list_tags)), default=0)}"
         attributes: dict[str, Any] = {"format": FORMAT, "version": version, "digest": digest, "encoder": made_by}

@@ -13,9 +13,12 @@ import pytest
 
 from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
+from dexter_model.corpora.sources import PieceSource
+from dexter_model.dataset.piece import Quarantined
 from dexter_model.dataset.store import DatasetVersion, list_versions, open_version
 from dexter_model.errors import InputError
 from flows.build import told as told_to_a_person
+from tasks import build as building_task
 from tasks.build import BuildResult, build_dataset
 
 NOTE = """<note id="n{n}"><pitch><step>{step}</step><octave>{octave}</octave></pitch><duration>1</duration>
@@ -153,6 +156,26 @@ def test_without_a_cache_a_change_is_seen_all_the_same(
     result = build(corpus, tmp_path / "store")
     assert [run[1] for run in result.runs] == ["piece_b.musicxml"]
     assert len(open_version(str(tmp_path / "store")).piece("FOLDER", "piece_b.musicxml").score_digest) == 64
+
+
+def test_what_fails_in_passing_is_tried_by_every_build(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after it failed once more, when nothing new was published."""
+    healthy, store = building_task.encode_piece, tmp_path / "store"
+    tried: list[str] = []
+
+    def failing(source: PieceSource, *given: Any) -> Any:
+        tried.append(source.key)
+        told = ("unreadable", "the disk is away", "look at it", "", "")
+        return None, [Quarantined(source.corpus, source.key, each.key, *told) for each in source.performances]
+
+    monkeypatch.setattr(building_task, "encode_piece", failing)
+    assert {build(corpus, store).version for _ in range(3)} == {"v1"}
+    assert set(map(tried.count, tried)) == {3}
+    monkeypatch.setattr(building_task, "encode_piece", healthy)
+    mended = build(corpus, store)
+    assert (mended.version, mended.resumed, "unreadable" in mended.codes) == ("v2", 0, False)
 
 
 def test_names_that_are_no_text_are_built_and_quarantined_like_others(tmp_path: Path) -> None:
