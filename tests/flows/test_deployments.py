@@ -41,6 +41,28 @@ from tasks.orchestration import storage_failed
 
 PROJECT = Path(__file__).parents[2]
 PIECES = 9  # of the demo corpus
+TRIES = """
+from tasks.orchestration import flow, task
+from dexter_model.errors import InputError
+
+tries = {"s3_unreachable": 0, "score_unreadable": 0}
+
+@task(retry_delay_seconds=0.1)
+def unlucky(code):
+    tries[code] += 1
+    if tries[code] < 3:
+        raise InputError("a place", "cannot be read", "Look", code)
+
+@flow(name="trying")
+def trying():
+    unlucky("s3_unreachable")
+    try:
+        unlucky("score_unreadable")
+    except InputError:
+        print(tries)
+
+trying()
+"""
 
 
 @dataclass
@@ -237,6 +259,14 @@ def test_a_killed_workers_run_is_crashed_and_another_goes_on_alone(lab: LabBox, 
     ]
     earlier, later = sorted(wrote, key=lambda task: task["start_time"])
     assert earlier["end_time"] <= later["start_time"]
+
+
+@pytest.mark.cluster
+def test_a_task_is_tried_again_when_storage_fails_and_for_no_other_reason(lab: LabBox) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRIES], cwd=PROJECT, env=lab.environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "{'s3_unreachable': 3, 'score_unreadable': 1}"
 
 
 def artifacts(url: str, key: str) -> list[dict[str, Any]]:
