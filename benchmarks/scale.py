@@ -169,10 +169,11 @@ def main() -> None:
         for _ in range(2):
             size, seconds = read_all(url)
             count, stored_bytes, raw = get_all(url)
+            speed, raw_speed = stored_bytes / 1e6 / seconds, stored_bytes / 1e6 / raw
             print(
-                f"| read all pieces ({size / 1e6:.0f} MB) | {seconds:.1f} s, {stored_bytes / 1e6 / seconds:.1f} MB/s as stored;"
-                f" raw: {count} objects, {stored_bytes / 1e6:.0f} MB in {raw:.1f} s, {stored_bytes / 1e6 / raw:.1f} MB/s |"
-                f" {raw / seconds:.2f} of raw |",
+                f"| read all pieces ({size / 1e6:.0f} MB) | {seconds:.1f} s, {speed:.1f} MB/s as stored; "
+                f"raw: {count} objects, {stored_bytes / 1e6:.0f} MB in {raw:.1f} s, {raw_speed:.1f} MB/s "
+                f"| {speed / raw_speed:.2f} of raw |",
                 flush=True,
             )
 

@@ -29,6 +29,7 @@ from dexter_model.dataset.repository import (
     local_folder,
     open_repository,
     patiently,
+    root,
 )
 from dexter_model.dataset.splits import split_of_works
 from dexter_model.dataset.store import DatasetVersion, current_version, read_array, root_group
@@ -61,8 +62,8 @@ class Build:
         return patiently(self.url, self._finished_shards)
 
     def _finished_shards(self) -> set[str]:
-        root = root_group(self.repository, BUILD)
-        return _shards(root) if root is not None else set()
+        group = root_group(self.repository, BUILD)
+        return _shards(group) if group is not None else set()
 
     def commit(self, fork: icechunk.ForkSession, shard: str) -> None:
         """Keep a shard that a worker wrote.
@@ -87,9 +88,9 @@ class Build:
         return patiently(self.url, lambda: self._manifest(shard))
 
     def _manifest(self, shard: str) -> Tables:
-        root = root_group(self.repository, BUILD)
-        assert root is not None
-        return json.loads(read_array(root, f"shards/{shard}/manifest").tobytes())
+        group = root_group(self.repository, BUILD)
+        assert group is not None
+        return json.loads(read_array(group, f"shards/{shard}/manifest").tobytes())
 
     def carry_over(self, pieces: set[Place]) -> Tables:
         """The table rows of pieces that stay as they are; out of shards that are mostly dead they move to new ones."""
@@ -148,12 +149,12 @@ class Build:
     def _written(self, frames: Mapping[str, pl.DataFrame], attributes: Mapping[str, Any]) -> icechunk.Session:
         """A session that holds a version, without the shards it left behind."""
         session = self._session()
-        root = zarr.open_group(session.store, mode="a")
-        for dead in _shards(root) - set(frames["catalogue"]["shard"]):
-            del root[f"shards/{dead}"]
+        everything = root(session.store, "a")
+        for dead in _shards(everything) - set(frames["catalogue"]["shard"]):
+            del everything[f"shards/{dead}"]
         for name, frame in frames.items():
-            _write_table(root, name, frame)
-        root.attrs.update(attributes)
+            _write_table(everything, name, frame)
+        everything.attrs.update(attributes)
         return session
 
     def roll_back(self, version: str) -> None:
@@ -277,7 +278,7 @@ def write_shard(
 
     def write() -> icechunk.ForkSession:
         fork = repository.writable_session(BUILD).fork()
-        group = zarr.open_group(fork.store, mode="a").require_group("shards").create_group(shard)
+        group = root(fork.store, "a").require_group("shards").create_group(shard)
         for name, array in arrays.items():
             group.create_array(name, data=array, chunks=tuple(max(1, length) for length in array.shape))
         count("store_bytes", sum(array.nbytes for array in arrays.values()), direction="written")
@@ -346,16 +347,16 @@ def _finish(tables: Tables) -> dict[str, pl.DataFrame]:
     return {name: frame.sort("corpus", *order[name]) for name, frame in frames.items()}
 
 
-def _shards(root: zarr.Group) -> set[str]:
-    shards: Any = root.get("shards")
+def _shards(group: zarr.Group) -> set[str]:
+    shards: Any = group.get("shards")
     return set(shards.group_keys()) if shards is not None else set()
 
 
-def _write_table(root: zarr.Group, name: str, table: pl.DataFrame) -> None:
+def _write_table(group: zarr.Group, name: str, table: pl.DataFrame) -> None:
     file = io.BytesIO()
     table.write_parquet(file)
     data = np.frombuffer(file.getvalue(), np.uint8)
-    root.require_group("tables").create_array(name, data=data, chunks=data.shape, overwrite=True)
+    group.require_group("tables").create_array(name, data=data, chunks=data.shape, overwrite=True)
 
 
 def _busy(url: str) -> InputError:

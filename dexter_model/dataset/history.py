@@ -15,11 +15,10 @@ from typing import Any
 
 import icechunk
 import polars as pl
-import zarr
 
 from dexter_model.dataset.build import building
 from dexter_model.dataset.plan import reason_to_run
-from dexter_model.dataset.repository import MAIN, open_repository, storage_errors
+from dexter_model.dataset.repository import MAIN, open_repository, root, storage_errors
 from dexter_model.dataset.store import DatasetVersion, open_version
 
 Place = tuple[str, str]  # corpus and key
@@ -136,7 +135,7 @@ def _number(tag: str) -> int:
 
 def _open(repository: icechunk.Repository, url: str, name: str, opened: Mapping[str, DatasetVersion]) -> DatasetVersion:
     session = repository.readonly_session(tag=name)
-    return opened.get(name) or DatasetVersion(url, zarr.open_group(session.store, mode="r"))
+    return opened.get(name) or DatasetVersion(url, root(session.store))
 
 
 def _logged(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -14,13 +15,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import icechunk
+import zarr
 
 from dexter_model.errors import InputError
 from dexter_model.places import client, s3_errors
@@ -142,6 +144,21 @@ def patiently(url: str, action: Callable[[], Result]) -> Result:
                 count("store_retries")
             time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - left)))
         raise AssertionError("the last try returns or raises")
+
+
+def root(store: icechunk.IcechunkStore, mode: Literal["r", "a"] = "r") -> zarr.Group:
+    """Everything in a session's store.
+
+    Icechunk says of any node that it does not exist while it cannot fetch the snapshot that lists them, and an empty
+    data set would be made of a fault. So the snapshot is fetched first, by a question that fails when that does.
+    """
+    awaited(lambda: store.exists("zarr.json"))
+    return zarr.open_group(store, mode=mode)
+
+
+def awaited(begin: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """The result of a coroutine, in a thread of its own, since a notebook has a loop running in this one."""
+    return _in_time(lambda: asyncio.run(begin()))
 
 
 def _in_time(action: Callable[[], Result]) -> Result:

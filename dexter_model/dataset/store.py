@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ import zarr
 
 from dexter_model.dataset.packing import BEFORE, TABLES, opened, unpack
 from dexter_model.dataset.piece import Piece
-from dexter_model.dataset.repository import MAIN, READABLE, open_repository, patiently
+from dexter_model.dataset.repository import MAIN, READABLE, awaited, open_repository, patiently, root
 from dexter_model.errors import InputError
 from dexter_model.tally import count
 
@@ -137,10 +138,14 @@ class DatasetVersion:
         """The arrays of a shard by name, fetched at the same time: on S3 each costs a round trip."""
         shard = patiently(self.url, lambda: self._group[f"shards/{name}"])
         assert isinstance(shard, zarr.Group)
-        arrays = patiently(self.url, lambda: dict(shard.arrays()))
-        with ThreadPoolExecutor(8) as threads:
-            read = threads.map(lambda array: patiently(self.url, lambda: np.asarray(array[...])), arrays.values())
-            return opened(dict(zip(arrays, read, strict=True)))
+        arrays = patiently(self.url, lambda: {key: array for key, array in shard.arrays() if key != "manifest"})
+
+        async def read() -> list[Any]:
+            return await asyncio.gather(*(array.async_array.getitem(...) for array in arrays.values()))
+
+        values = [np.asarray(each) for each in patiently(self.url, lambda: awaited(read))]
+        count("store_bytes", sum(each.nbytes for each in values), direction="read")
+        return opened(dict(zip(arrays, values, strict=True)))
 
     def _table(self, name: str) -> pl.DataFrame:
         data = patiently(self.url, lambda: read_array(self._group, f"tables/{name}"))
@@ -169,7 +174,7 @@ def open_version(url: str, version: str | None = None) -> DatasetVersion:
     known = _versions(repository, url)
     if version not in known:
         raise InputError(url, f"has no version {version}", f"Choose one of {', '.join(known)}", "no_version")
-    group = patiently(url, lambda: zarr.open_group(repository.readonly_session(tag=version).store, mode="r"))
+    group = patiently(url, lambda: root(repository.readonly_session(tag=version).store))
     return DatasetVersion(url, group)
 
 
@@ -200,7 +205,7 @@ def _versions(repository: icechunk.Repository, url: str) -> list[str]:
 def root_group(repository: icechunk.Repository, branch: str) -> zarr.Group | None:
     """Everything at the tip of a branch, to read; None when nothing was committed yet."""
     try:
-        return zarr.open_group(repository.readonly_session(branch).store, mode="r")
+        return root(repository.readonly_session(branch).store)
     except zarr.errors.GroupNotFoundError:
         return None
 

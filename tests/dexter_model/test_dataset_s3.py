@@ -191,3 +191,19 @@ def test_other_refusals(told: str, reason: str, later: bool) -> None:
     assert found is not None
     assert reason in found.reason
     assert found.later == later
+
+
+def test_what_cannot_be_fetched_is_not_taken_for_missing(
+    proxy: FaultProxy, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Icechunk says that nodes do not exist while their snapshot cannot be fetched: a store is not empty for that."""
+    monkeypatch.setattr(repository, "PAUSE_S", 0.02)
+    url = f"{moto_server.new_bucket()}/store"
+    publish(url, PIECES)
+    proxy.plan = lambda method, path: "cut" if method == "GET" and "snapshots" in path else None
+    for look in (lambda: open_version(url), lambda: building(url).__enter__(), lambda: open_version(url, "v1")):
+        with pytest.raises(InputError) as told:
+            look()
+        assert told.value.code == "store_unreachable"
+    proxy.plan = None
+    assert open_version(url).catalogue.height == 3
