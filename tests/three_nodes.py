@@ -193,7 +193,7 @@ def three_nodes(
         workers: worker nodes.
         settings: environment variables of the nodes and of drivers beside ``SETTINGS``.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # else nothing would be taken down
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # else nothing would be taken down
     cluster = Cluster(folder, SETTINGS | (settings or {}), _bridge() if ISOLATED else None)
     try:
         cluster.add(0)
@@ -202,6 +202,7 @@ def three_nodes(
         yield cluster
     finally:
         cluster.stop()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _within(namespace: str | None) -> list[str]:
