@@ -224,4 +224,5 @@ def _nothing() -> None:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What Ray says, without its guesses."""
+    return " ".join(str(error).split()).partition(" Some common causes")[0]
