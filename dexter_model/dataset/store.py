@@ -21,6 +21,7 @@ from dexter_model.dataset.repository import MAIN, READABLE, awaited, open_reposi
 from dexter_model.errors import InputError
 from dexter_model.tally import count
 
+_AHEAD = 3  # shards that are read while one is worked on: on S3 each is a round trip
 _SHARDS_KEPT = 4  # arrays of the shards used last, for pieces asked for one by one
 
 
@@ -124,12 +125,12 @@ class DatasetVersion:
         return self._kept[name]
 
     def _read_shards(self, names: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
-        """The arrays of shards in this order, each read while the one before is worked on."""
-        with ThreadPoolExecutor(1) as thread:
+        """The arrays of shards in this order, some read while the one before is worked on."""
+        with ThreadPoolExecutor(_AHEAD) as threads:
             coming: list[Future[dict[str, np.ndarray]]] = []
             for name in names:
-                coming.append(thread.submit(self._read_shard, name))
-                if len(coming) > 1:
+                coming.append(threads.submit(self._read_shard, name))
+                if len(coming) > _AHEAD:
                     yield coming.pop(0).result()
             for last in coming:
                 yield last.result()
