@@ -113,37 +113,48 @@ def of_run(url: str, run: str) -> list[dict[str, Any]]:
 
 
 def photograph_running(url: str, run: str, folder: Path) -> None:
-    """A picture of a run of which some is done: the build of the data set, with its progress."""
+    """A picture of a run of which some is done, with its progress; pages are slow, so the browser starts beforehand."""
 
     def under_way() -> list[dict[str, Any]]:
         shown = [each for each in ask(url, "artifacts") if each["type"] == "progress" and 0 < each["data"] < 100]
         return shown or (state_of(url, run)["type"] in OVER and ask(url, "artifacts"))
 
-    progress = wait_until(under_way, "the run shows progress")[0]
-    shots(url, folder, running=f"/runs/flow-run/{progress['flow_run_id']}?tab=Artifacts")
+    with browser(url) as page:
+        progress = wait_until(under_way, "the run shows progress")[0]
+        page.goto(f"{url.removesuffix('/api')}/runs/flow-run/{progress['flow_run_id']}")
+        page.get_by_text("Artifacts", exact=True).last.click()
+        page.wait_for_timeout(3000)
+        page.screenshot(path=folder / "prefect_running.png")
 
 
 def photograph(url: str, folder: Path) -> None:
     """Pictures of the nightly deployment's form and of the newest verdict."""
     deployment = send(url, "deployments/name/nightly/nightly", method="GET")["id"]
     newest = send(url, "artifacts/nightly/latest", method="GET")["id"]
-    pages = {"deployment": f"/deployments/deployment/{deployment}/run", "artifact": f"/artifacts/artifact/{newest}"}
-    shots(url, folder, **pages)
+    pages = {
+        "deployment": (f"deployments/deployment/{deployment}/run", "Data Root"),
+        "artifact": (f"artifacts/artifact/{newest}", "Show raw data"),
+    }
+    with browser(url) as page:
+        for name, (path, there) in pages.items():
+            page.goto(f"{url.removesuffix('/api')}/{path}")
+            page.get_by_text(there).first.wait_for(timeout=60_000)  # it asks the server for one thing after the other
+            page.wait_for_timeout(1000)
+            page.screenshot(path=folder / f"prefect_{name}.png")
 
 
-def shots(url: str, folder: Path, **pages: str) -> None:
-    """Write prefect_NAME.png for each page of Prefect's UI."""
+@contextmanager
+def browser(url: str) -> Iterator[Any]:
+    """A page of headless Chromium that has loaded Prefect's UI."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=quiet)
-        page = browser.new_page(viewport={"width": 1280, "height": 960})
-        for name, path in pages.items():
-            page.goto(url.removesuffix("/api") + path)
-            page.wait_for_timeout(8000)  # it asks the server for many things, one after the other
-            page.screenshot(path=folder / f"prefect_{name}.png")
-        browser.close()
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=quiet)
+        page = chromium.new_page(viewport={"width": 1280, "height": 1100})
+        page.goto(url.removesuffix("/api"))
+        yield page
+        chromium.close()
 
 
 if __name__ == "__main__":
