@@ -130,7 +130,7 @@ def photograph_running(url: str, run: str, folder: Path) -> None:
 def photograph(url: str, folder: Path) -> None:
     """Pictures of the nightly deployment's form and of the newest verdict."""
     deployment = send(url, "deployments/name/nightly/nightly", method="GET")["id"]
-    newest = send(url, "artifacts/nightly/latest", method="GET")["id"]
+    newest = max((each["created"], each["id"]) for each in ask(url, "artifacts") if each["key"] == "nightly")[1]
     pages = {
         "deployment": (f"deployments/deployment/{deployment}/run", "Data Root"),
         "artifact": (f"artifacts/artifact/{newest}", "Show raw data"),
