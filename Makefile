@@ -21,7 +21,7 @@ setup: $(INSTALLED) ## install everything into .venv (done by the others when ne
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(TORCH_SOURCE) -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode $(TORCH_SOURCE) -r requirements.lock
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --editable .
 	@rm -f .venv/installed-*
 	@touch $@

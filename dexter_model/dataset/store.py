@@ -140,13 +140,20 @@ class DatasetVersion:
         shard = patiently(self.url, lambda: self._group[f"shards/{name}"])
         assert isinstance(shard, zarr.Group)
         arrays = patiently(self.url, lambda: {key: array for key, array in shard.arrays() if key != "manifest"})
+        values: dict[str, np.ndarray] = {}
 
-        async def read() -> list[Any]:
-            return await asyncio.gather(*(array.async_array.getitem(...) for array in arrays.values()))
+        async def read() -> None:
+            left = [key for key in arrays if key not in values]
+            reading = (arrays[key].async_array.getitem(...) for key in left)
+            found = dict(zip(left, await asyncio.gather(*reading, return_exceptions=True), strict=True))
+            wrong = [each for each in found.values() if isinstance(each, BaseException)]
+            values.update({k: np.asarray(each) for k, each in found.items() if not isinstance(each, BaseException)})
+            if wrong:
+                raise wrong[0]
 
-        values = [np.asarray(each) for each in patiently(self.url, lambda: awaited(read))]
-        count("store_bytes", sum(each.nbytes for each in values), direction="read")
-        return opened(dict(zip(arrays, values, strict=True)))
+        patiently(self.url, lambda: awaited(read))
+        count("store_bytes", sum(each.nbytes for each in values.values()), direction="read")
+        return opened({key: values[key] for key in arrays})
 
     def _table(self, name: str) -> pl.DataFrame:
         data = patiently(self.url, lambda: read_array(self._group, f"tables/{name}"))

@@ -280,7 +280,7 @@ def midi_alone(store: str, tmp_path_factory: pytest.TempPathFactory) -> Evaluati
 
 
 def test_midi_alone_is_aligned_and_compared_on_keydown_durations(midi_alone: EvaluationResult) -> None:
-    measures = pl.read_parquet(Path(midi_alone.out) / "measures.parquet").filter(measure="correlation", human="a/p0.mid")
+    measures = pl.read_parquet(Path(midi_alone.out, "measures.parquet")).filter(measure="correlation", human="a/p0.mid")
     by_codec, by_midi = (
         dict(measures.filter(system=s).select("feature", "value").iter_rows()) for s in ("codec", "alone")
     )
