@@ -11,7 +11,7 @@ TORCH_SOURCE := $(if $(WHEELS),--find-links $(WHEELS),--torch-backend $(TORCH))
 INSTALLED := .venv/installed-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench notebook lock image lab audit clean
+.PHONY: help setup demo test lint types bench night notebook lock image lab audit clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
@@ -38,6 +38,9 @@ lint: setup ## ruff
 
 types: setup ## mypy
 	$(BIN)/mypy
+
+night: setup ## two nights of Vienna with everything at work: Prefect server and worker, S3 server, four Ray nodes
+	$(BIN)/python benchmarks/nightly.py --nights 2
 
 bench: setup ## parsing and encoding speed on the real corpora, beside partitura's
 	$(BIN)/python benchmarks/codec.py --partitura
