@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import zarr
 
-from dexter_model.dataset.packing import TABLES, Row, describe, pack, quarantine_rows
+from dexter_model.dataset.packing import SCORE_FIELDS, TABLES, Row, describe, pack, quarantine_rows
 from dexter_model.dataset.perceptual import DEFAULT, encoder
 from dexter_model.dataset.piece import Piece, Quarantined
 from dexter_model.dataset.repository import (
@@ -39,6 +39,7 @@ from dexter_model.tally import count
 
 Tables = dict[str, list[Row]]
 Place = tuple[str, str]  # corpus and key of a piece
+CONTENT = "dexter-dataset-2"  # what a version holds, in whatever format its shards are
 ALIVE = 0.5  # a shard less of which is in use is written anew
 SHARD_CELLS = 400_000  # in a shard written anew: some 10 MB
 _VERSION = "version "  # begins the message of the commit of a version
@@ -280,7 +281,9 @@ def write_shard(
         fork = repository.writable_session(BUILD).fork()
         group = root(fork.store, "a").require_group("shards").create_group(shard)
         for name, array in arrays.items():
-            group.create_array(name, data=array, chunks=tuple(max(1, length) for length in array.shape))
+            told: dict[str, Any] = {"fields": SCORE_FIELDS[name]} if name in SCORE_FIELDS else {}
+            chunks = tuple(max(1, length) for length in array.shape)
+            group.create_array(name, data=array, chunks=chunks, attributes=told)
         count("store_bytes", sum(array.nbytes for array in arrays.values()), direction="written")
         return fork
 
@@ -330,7 +333,7 @@ def content_digest(tables: dict[str, pl.DataFrame], made_by: Mapping[str, Any]) 
     """Digest of a version's content: independent of shards, of the order of work and of the wording of failures."""
     pieces = tables["catalogue"].select("corpus", "key", "split", "digest").rows()
     quarantined = tables["quarantine"].select("corpus", "piece", "performance", "code", "digest").rows()
-    return json_digest({"format": FORMAT, "encoder": made_by, "pieces": pieces, "quarantined": quarantined})
+    return json_digest({"format": CONTENT, "encoder": made_by, "pieces": pieces, "quarantined": quarantined})
 
 
 def _finish(tables: Tables) -> dict[str, pl.DataFrame]:

@@ -73,12 +73,28 @@ TABLES: dict[str, dict[str, type]] = {
 BEFORE = {"frame_start": 0, "frames": 0, "perceptual": "none"}
 
 
+def _kind(field: str) -> np.dtype:
+    """The type that a field of the score is stored in: a flag is a number."""
+    kind = SCORE_NOTE[field]
+    return kind if kind != np.bool_ else np.dtype(np.int8)
+
+
+# The fields of the score that an array holds, a row each.
+SCORE_FIELDS: dict[str, list[str]] = {}
+for _field in SCORE_NOTE.names or ():
+    SCORE_FIELDS.setdefault(f"score_{_kind(_field).name}", []).append(_field)
+
+
 def pack(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
-    """The arrays of a shard: ``note_id`` (notes, width) uint8, a ``score_*`` array a field, cell and frame arrays."""
+    """The arrays of a shard: ``note_id`` (notes, width) uint8, the score's fields by type, cell and frame arrays.
+
+    A round trip to S3 costs as much as a hundred kilobytes, so fields of one type are the rows of one array, named by
+    ``SCORE_FIELDS``.
+    """
     notes = np.concatenate([np.zeros(0, SCORE_NOTE), *(piece.score for piece in pieces)])
     ids = np.char.encode(np.concatenate([np.zeros(0, "U1"), *(piece.note_id for piece in pieces)]), "utf-8")
     arrays = {"note_id": ids.view(np.uint8).reshape(len(ids), ids.dtype.itemsize)}
-    arrays |= {f"score_{field}": np.ascontiguousarray(notes[field]) for field in SCORE_NOTE.names or ()}
+    arrays |= {name: np.stack([notes[field].astype(_kind(field)) for field in f]) for name, f in SCORE_FIELDS.items()}
     arrays["performance"] = _cells([p.performance for p in pieces], (0, len(CODEC_COLUMNS)), np.float32)
     arrays["matched"] = _cells([p.matched for p in pieces], (0,), np.bool_)
     arrays["named"] = _cells([p.named for p in pieces], (0,), np.bool_)
@@ -94,16 +110,22 @@ def _cells(blocks: Iterable[np.ndarray], empty: tuple[int, ...], kind: type) -> 
     return np.concatenate([np.zeros(empty, kind), *flat])
 
 
-def opened(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def opened(arrays: Mapping[str, np.ndarray], fields: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
     """A shard's arrays as its pieces want them, for all at once: the score's fields as ``score``, note ids as text.
 
     Fields of the score that the version's builder did not know are 0.
+
+    Args:
+        arrays: of ``pack``, or of a format before, which had an array ``score_<field>`` for each field.
+        fields: which fields of the score are the rows of an array.
     """
     ids = np.ascontiguousarray(arrays["note_id"])
     score = np.zeros(len(ids), SCORE_NOTE)
-    for field in SCORE_NOTE.names or ():
-        if f"score_{field}" in arrays:
-            score[field] = arrays[f"score_{field}"]
+    known = {f"score_{field}": [field] for field in SCORE_NOTE.names or ()} | dict(fields)
+    for name, array in arrays.items():
+        for field, values in zip(known.get(name, ()), np.atleast_2d(array), strict=False):
+            if field in (SCORE_NOTE.names or ()):
+                score[field] = values
     kept = {name: array for name, array in arrays.items() if not name.startswith("score_")}
     return kept | {"score": score, "note_id": _as_text(ids)}
 

@@ -35,8 +35,8 @@ _TROUBLE = (icechunk.IcechunkError, TimeoutError)
 
 MAIN = "main"
 BUILD = "build"
-FORMAT = "dexter-dataset-2"
-READABLE = ("dexter-dataset-1", FORMAT)  # 1 has no perceptual features
+FORMAT = "dexter-dataset-3"
+READABLE = ("dexter-dataset-1", "dexter-dataset-2", FORMAT)  # 1 has no perceptual features, 2 an array a score field
 _INSIDE = "icechunk"  # the repository's folder under the URL
 REQUEST_TRIES, LONGEST_PAUSE_MS = 9, 10_000  # of one request: half a minute of SlowDown
 STREAM_S = 30  # of an answer that stands still

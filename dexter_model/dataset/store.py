@@ -153,7 +153,9 @@ class DatasetVersion:
 
         patiently(self.url, lambda: awaited(read))
         count("store_bytes", sum(each.nbytes for each in values.values()), direction="read")
-        return opened({key: values[key] for key in arrays})
+        told: dict[str, Any] = {key: array.attrs.get("fields") for key, array in arrays.items()}
+        fields = {key: each for key, each in told.items() if each}
+        return opened({key: values[key] for key in arrays}, fields)
 
     def _table(self, name: str) -> pl.DataFrame:
         data = patiently(self.url, lambda: read_array(self._group, f"tables/{name}"))

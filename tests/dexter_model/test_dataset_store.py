@@ -109,16 +109,46 @@ def test_pieces_come_back_as_they_were(url: str) -> None:
         assert_equal(written, version.piece("TEST", written.key))
 
 
+def a_field_each(pieces: list[Piece]) -> dict[str, np.ndarray]:
+    """The arrays of a shard as formats 1 and 2 had them: one a field of the score."""
+    arrays = {name: array for name, array in pack(pieces).items() if not name.startswith("score_")}
+    notes = np.concatenate([piece.score for piece in pieces])
+    return arrays | {f"score_{field}": notes[field] for field in notes.dtype.names}
+
+
+def test_a_store_of_before_goes_on(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of two formats are in one version, which has the digest that it has when all are new."""
+    pieces = [piece("a"), piece("b")]
+    with monkeypatch.context() as before:
+        before.setattr(building_module, "FORMAT", "dexter-dataset-2")
+        before.setattr(building_module, "pack", a_field_each)
+        publish(url, [pieces])
+    old = open_version(url)
+    for written, read in zip(pieces, old.pieces(), strict=True):
+        assert_equal(written, read)
+    with building(url) as build:
+        kept = build.carry_over({("TEST", "a"), ("TEST", "b")})
+        added = write(build, [piece("c")])
+        build.publish(gathered([kept, build.manifest(added)]))
+    for read in open_version(url).pieces():
+        assert_equal(piece(read.key), read)
+    anew = f"{url}-anew"
+    publish(anew, [[*pieces, piece("c")]])
+    assert open_version(anew).digest == open_version(url).digest
+
+
 def test_a_store_of_before_there_were_perceptual_features_is_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     later = {"frame_time", "perceptual", "perceptual_reference", "score_pitch"}
+
+    def packed(pieces: list[Piece]) -> dict[str, np.ndarray]:
+        return {name: array for name, array in a_field_each(pieces).items() if name not in later}
+
     tables = {name: dict(columns) for name, columns in building_module.TABLES.items()}
     del tables["catalogue"]["frame_start"], tables["performances"]["perceptual"], tables["performances"]["frames"]
     with monkeypatch.context() as before:
         before.setattr(building_module, "FORMAT", "dexter-dataset-1")
         before.setattr(building_module, "TABLES", tables)
-        before.setattr(
-            building_module, "pack", lambda pieces: {k: v for k, v in pack(pieces).items() if k not in later}
-        )
+        before.setattr(building_module, "pack", packed)
         publish(url, [[piece("a"), piece("b")]])
     version = open_version(url)
     assert version.performances["perceptual"].to_list() == ["none"] * 6
@@ -169,7 +199,7 @@ def test_splits_part_the_pieces_by_work(url: str) -> None:
 
 
 def test_a_shard_of_failures_only_is_no_trouble(url: str) -> None:
-    assert all(len(array) == 0 for array in pack([]).values())
+    assert not any(array.size for array in pack([]).values())
     with building(url) as build:
         shard = "failures"
         build.commit(write_shard(url, shard, [], [FAILURE], []), shard)
