@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
 import os
 import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -35,6 +36,9 @@ PUSH_SECONDS = 10.0  # work that a killed writer may lose
 _TRANSFERS = 16  # at the same time
 _READ, _WRITTEN = "s3", "s3-writing"  # folders of the cache: copies to read, and what is being written
 _MULTIPART = 256 << 20  # bytes; below, an object is written by one request, which can be repeated without harm
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -208,18 +212,31 @@ class Writing:
                 self._push()
 
     def _push(self) -> None:
-        told = {name for name in self._stamps() if name.endswith(".json")}
+        first = self._stamps()
         now = self._stamps()  # looked at after the JSON files, and so holding all that these tell of
         changed = [name for name, stamp in now.items() if self._pushed.get(name) != stamp]
         gone = [name for name in self._pushed if name not in now]
-        data = [name for name in changed if not name.endswith(".json")]
+        data = [name for name in changed if not _tells(name)]
         folders = {os.path.dirname(name) for name in data}
-        outdated = [n for n in self._pushed if n.endswith(".json") and os.path.dirname(n) in folders and n in changed]
-        unfinished = [n for n in gone if n.endswith(".json") and (self.folder / n).parent.is_dir()]
+        outdated = [n for n in self._pushed if _tells(n) and os.path.dirname(n) in folders and n in changed]
+        unfinished = [n for n in gone if _tells(n) and (self.folder / n).parent.is_dir()]
         self._delete([*outdated, *unfinished])
         self._upload(data, now)
-        self._upload([name for name in changed if name in told], now)
-        self._delete([name for name in gone if name in self._pushed])
+        self._tell([name for name in changed if _tells(name) and first.get(name) == now[name]], now)
+        for pruned in (True, False):  # what tells of others goes first
+            self._delete([name for name in gone if name in self._pushed and _tells(name) == pruned])
+
+    def _tell(self, chosen: Iterable[str], now: Mapping[str, tuple[int, int]]) -> None:
+        """Write JSON files, each if nothing in its folder changed since what is beside it was written."""
+        contents = {}
+        for name in chosen:
+            with contextlib.suppress(FileNotFoundError):
+                contents[name] = (self.folder / name).read_bytes()
+        later = self._stamps()
+        for name, content in contents.items():
+            if _beside(name, later) == _beside(name, now):
+                write(join(self.place, name), content)
+                self._pushed[name] = now[name]
 
     def _stamps(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of the files by name; hidden ones are half-written."""
@@ -244,10 +261,9 @@ class Writing:
                 self._pushed[name] = stamps[name]
 
     def _delete(self, chosen: list[str]) -> None:
-        bucket, key = _split(self.place)
-
         def delete(name: str) -> None:
-            client().delete_object(Bucket=bucket, Key=f"{key}/{name}")
+            bucket, key = _split(join(self.place, name))
+            client().delete_object(Bucket=bucket, Key=key)
 
         _at_once(delete, chosen)
         for name in chosen:
@@ -270,22 +286,36 @@ def writing(place: str | Path) -> Iterator[Writing]:
 
     def push_now_and_then() -> None:
         while not over.wait(PUSH_SECONDS):
-            with contextlib.suppress(InputError):  # the last push tells
+            try:
                 written.push()
+            except InputError as error:  # the last push raises
+                log.warning("what was written waits: %s", error)
 
     pusher = threading.Thread(target=push_now_and_then, daemon=True)
     if is_url(place):
         pusher.start()
     try:
-        try:
-            yield written
-        finally:
-            over.set()
-            if pusher.is_alive():
-                pusher.join()
-            written.push()
+        yield written
     finally:
+        over.set()
+        if pusher.is_alive():
+            pusher.join()
+        try:
+            written.push()
+        except InputError as error:
+            reason = f"{error.reason}; what was written stays in {written.folder}"
+            raise InputError(place, reason, error.remedy, error.code) from error
         written.close()
+
+
+def _tells(name: str) -> bool:
+    """Whether a file tells what is in others."""
+    return name.endswith(".json")
+
+
+def _beside(name: str, stamps: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """What is in a file's folder."""
+    return {other: stamp for other, stamp in stamps.items() if os.path.dirname(other) == os.path.dirname(name)}
 
 
 def shown(path: str | Path) -> str:
@@ -355,7 +385,11 @@ def _objects(place: str | Path) -> list[_Object]:
         pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below)
         found = [each for page in pages for each in page.get("Contents", ()) if not each["Key"].endswith("/")]
     objects = [_Object(each["Key"].removeprefix(below), each["ETag"], each["Size"]) for each in found]
+    folders = {folder.as_posix() for each in objects for folder in PurePosixPath(each.name).parents}
     for each in objects:
+        if each.name and each.name in folders:
+            reason = f"holds {each.name!r} both as an object and as the folder of others"
+            raise InputError(place, reason, "Remove one of them", "unsafe_key")
         if {"", ".", ".."} & set(each.name.split("/")) or "\0" in each.name:
             reason = f"holds the key {each.name!r}, which is no path below it"
             raise InputError(place, reason, "Remove that object", "unsafe_key")
@@ -363,13 +397,15 @@ def _objects(place: str | Path) -> list[_Object]:
 
 
 def _fetch(place: str | Path, objects: list[_Object], copy: Path) -> None:
-    """Make ``copy`` what S3 has."""
+    """Make ``copy`` what S3 has; hidden files beside are on their way into it, for another process."""
     kept = {copy / each.name for each in objects}
-    for path in copy.rglob("*"):
-        if path not in kept and path.is_file():
+    above = {folder for path in kept for folder in path.parents}
+    for path in sorted([copy, *copy.rglob("*")], reverse=True):  # files before the folders that hold them
+        if path.is_dir() and path not in above:
+            with contextlib.suppress(OSError):  # something hidden is in it
+                path.rmdir()
+        elif path.is_file() and path not in kept and not path.name.startswith("."):
             path.unlink(missing_ok=True)
-    if [each.name for each in objects] == [""] and copy.is_dir():
-        shutil.rmtree(copy)
 
     def fetch(each: _Object) -> None:
         path, stamp = copy / each.name, _time_of(each.etag)
@@ -386,7 +422,7 @@ def _fetch(place: str | Path, objects: list[_Object], copy: Path) -> None:
 def _download(url: str, path: Path, stamp: int) -> None:
     bucket, key = _split(url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".")
     os.close(descriptor)
     try:
         client().download_file(bucket, key, scratch, Config=_transfer())

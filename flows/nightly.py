@@ -84,6 +84,7 @@ def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None
     row = {"verdict": night.verdict, "headline": night.headline, "baseline": baseline}
     row |= {"data_set": data.version, "model": model_of(how.out), "code_version": code_version()}
     stages.record(folder, parameters, night=name, **row)
+    history = read_history(parameters.out)  # again: a person may have accepted another night meanwhile
     history["nights"].append({"name": name, **row})
     history["accepted"] = history["accepted"] or name
     _write_history(parameters.out, history)

@@ -35,15 +35,19 @@ class WorkerDied:
 class Actor:
     """Holds a worker on a node of the cluster."""
 
-    def __init__(self, settings: dict[str, str], make_worker: Callable[[], Any]) -> None:
-        os.environ.update(settings)  # Ray's own way, the runtime environment, writes secrets into logs
-        start_in_actor()
+    def __init__(self, make_worker: Callable[[], Any]) -> None:
         self.make_worker = make_worker
 
-    def ready(self) -> str:
-        """Make the worker; the id of the node."""
+    def ready(self, settings: dict[str, str]) -> str:
+        """Take over environment variables and make the worker; the id of the node.
+
+        Ray's own way for these, the runtime environment, writes secrets into logs, and what an actor is made with is
+        kept by the head. A call goes from process to process.
+        """
         import ray
 
+        os.environ.update(settings)
+        start_in_actor()
         self.worker = self.make_worker()
         return ray.get_runtime_context().get_node_id()
 
@@ -73,15 +77,23 @@ class FanOut:
     Args:
         ray: the module, connected.
         start: starts an ``Actor``.
+        settings: environment variables of the actors.
         sizes: what an actor takes of each resource.
         jobs: what actors ``run``.
         workers: how many actors; None for as many as find a place.
     """
 
     def __init__(
-        self, ray: Any, start: Callable[[], Any], sizes: Mapping[str, float], jobs: Sequence[Any], workers: int | None
+        self,
+        ray: Any,
+        start: Callable[[], Any],
+        settings: dict[str, str],
+        sizes: Mapping[str, float],
+        jobs: Sequence[Any],
+        workers: int | None,
     ) -> None:
-        self.ray, self.start, self.sizes, self.jobs, self.workers = ray, start, sizes, jobs, workers
+        self.ray, self.start, self.settings = ray, start, settings
+        self.sizes, self.jobs, self.workers = sizes, jobs, workers
         self.is_alive = ray.remote(num_cpus=0, max_retries=0)(_nothing)
         self.waiting = deque(range(len(jobs)))
         self.starting: dict[Any, tuple[Any, int]] = {}  # actor, how many starts in a row failed with this one
@@ -124,7 +136,7 @@ class FanOut:
         if time.monotonic() >= self.start_again:
             for _ in range(wanted):
                 actor = self.start()
-                self.starting[actor.ready.remote()] = actor, self.failed_starts + 1
+                self.starting[actor.ready.remote(self.settings)] = actor, self.failed_starts + 1
 
     def _places(self) -> int:
         """How many actors to have: as told, or as many as fit and one more, for a cluster that may grow."""

@@ -22,8 +22,12 @@ Result = TypeVar("Result", covariant=True)
 AnyJob = TypeVar("AnyJob")
 AnyResult = TypeVar("AnyResult")
 
-# A platform gives each machine its own of these; whatever else is called so is a setting of the job.
-_OF_THE_MACHINE = ("AWS_ROLE_", "AWS_WEB_IDENTITY_", "AWS_CONTAINER_")
+# Each machine has its own of these, or none; whatever else is called so is a setting of the job.
+_OF_THE_MACHINE = (
+    *("AWS_ROLE_", "AWS_WEB_IDENTITY_", "AWS_CONTAINER_", "AWS_EC2_METADATA_"),
+    *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"),
+    *("DEXTER_CACHE_DIR", "DEXTER_NOTIFY_URL"),
+)
 
 STARTS = 3  # of a cluster of this machine
 
@@ -142,8 +146,8 @@ def fan_out(
         # Our own machine shares its CPUs out; elsewhere an actor waits for a whole one.
         workers, cpu = wanted, min(1.0, resources["CPU"] / wanted)
     actor = ray.remote(num_cpus=cpu, num_gpus=gpu, max_restarts=0, max_task_retries=-1)(Actor)
-    start = partial(actor.remote, settings_of_jobs(), make_worker)
-    yield from FanOut(ray, start, {"CPU": cpu, "GPU": gpu}, jobs, workers).results()
+    start = partial(actor.remote, make_worker)
+    yield from FanOut(ray, start, settings_of_jobs(), {"CPU": cpu, "GPU": gpu}, jobs, workers).results()
 
 
 def _in_this_process(

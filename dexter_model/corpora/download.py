@@ -45,7 +45,7 @@ _TIMEOUT = 60  # s without a byte
 def download(
     corpus: str, roots: CorpusRoots, progress: Callable[[float], None] = lambda done: None, base_url: str = BASE_URL
 ) -> str:
-    """Fetch a public corpus; one that is there, in a folder, is left as it is.
+    """Fetch a public corpus; one that is there is left as it is.
 
     Args:
         corpus: VIENNA422 or ASAP; MUSIC21 and DEMO come with the installation.
@@ -68,11 +68,13 @@ def download(
         raise InputError(corpus, f"{reason}; there is nothing to download", remedy, "download_unknown")
     destination, url = roots.destination(corpus), f"{base_url}/{ARCHIVES[corpus]}"
     try:
-        if is_url(destination):
+        if names(destination):
+            return destination
+        if not is_url(destination):
+            _fetch_and_unpack(url, Path(destination), progress)
+        else:
             with writing(destination) as written:
                 _fetch_and_unpack(url, written.folder, progress)
-        elif not names(destination):
-            _fetch_and_unpack(url, Path(destination), progress)
     except (OSError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
         remedy = f"Try again, or unpack the archive yourself as {destination}"
         raise InputError(url, f"could not be downloaded ({_told(error)})", remedy, "download_failed") from error

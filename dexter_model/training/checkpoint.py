@@ -119,7 +119,8 @@ def _settle(folder: Path, scratch: Path) -> None:
 
 def prune_checkpoints(checkpoints: Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints, and what interrupted writers left."""
-    for folder in [*_by_step(checkpoints)[:-keep], *checkpoints.glob(".step_*")]:
+    kept = _by_step(checkpoints)[-keep:]
+    for folder in [*(each for each in checkpoints.glob("step_*") if each not in kept), *checkpoints.glob(".step_*")]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -212,7 +213,9 @@ def export_checkpoint(source: str | Path, target: Path, label: str) -> str:
 
 
 def _by_step(checkpoints: Path) -> list[Path]:
-    folders = [folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name)]
+    """Those that are whole: at S3 a writer that is killed leaves one without what is written last."""
+    found = (folder for folder in checkpoints.glob("step_*") if _STEP.fullmatch(folder.name))
+    folders = [folder for folder in found if (folder / META).exists()]
     return sorted(folders, key=lambda folder: int(folder.name.removeprefix("step_")))
 
 

@@ -81,7 +81,7 @@ def render(name, samples=1, path=PATH, depth=0.75, **asked):
     how = {"samples": samples, "depth": depth, "controls": Controls(**asked)}
     settings = RenderSettings(checkpoint=CHECKPOINT, workers=0, **how)
     made = render_scores([path], FOLDER / name, settings)
-    return [made.folder / row["codec"] for row in made.renders]
+    return [Path(made.folder, row["codec"]) for row in made.renders]
 
 
 def curves(codec, onset_beat):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -214,3 +217,76 @@ def test_faults_on_the_way_change_nothing(fault: str, moto_server: S3Server, mon
     assert proxy.requests.total() < 120  # a calm job needs some 60
     with moto_server.used():
         assert places.names(url) == sorted(contents)
+
+
+def test_what_was_removed_is_not_read_again(moto_bucket: str) -> None:
+    put(f"{moto_bucket}/score.mid", b"score")
+    assert places.local(f"{moto_bucket}/score.mid").exists()
+    places.remove(f"{moto_bucket}/score.mid")
+    assert not places.local(f"{moto_bucket}/score.mid", missing_ok=True).exists()
+
+
+def test_a_file_may_become_a_folder_and_a_folder_a_file(moto_bucket: str) -> None:
+    put(f"{moto_bucket}/in/a/b", b"1")
+    assert places.local(f"{moto_bucket}/in").joinpath("a/b").read_bytes() == b"1"
+    places.remove(f"{moto_bucket}/in/a/b")
+    put(f"{moto_bucket}/in/a", b"2")
+    assert places.local(f"{moto_bucket}/in").joinpath("a").read_bytes() == b"2"
+    places.remove(f"{moto_bucket}/in/a")
+    put(f"{moto_bucket}/in/a/b", b"3")
+    assert places.local(f"{moto_bucket}/in").joinpath("a/b").read_bytes() == b"3"
+    put(f"{moto_bucket}/in/a", b"4")
+    with pytest.raises(InputError) as caught:
+        places.local(f"{moto_bucket}/in")
+    assert caught.value.code == "unsafe_key"
+
+
+def test_processes_of_one_machine_read_the_same(moto_bucket: str) -> None:
+    for name in range(40):
+        put(f"{moto_bucket}/in/{name}", os.urandom(2000))
+    code = "import sys; from dexter_model import places; print(len(list(places.local(sys.argv[1]).glob('[0-9]*'))))"
+    command = [sys.executable, "-c", code, f"{moto_bucket}/in"]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [reader.communicate()[0] for reader in readers] == ["40\n"] * 4
+
+
+def test_a_whole_bucket_is_written(moto_bucket: str) -> None:
+    with places.writing(moto_bucket) as written:
+        (written.folder / "a").write_text("a")
+    with places.writing(moto_bucket) as written:
+        (written.folder / "a").rename(written.folder / "b")
+    assert places.names(moto_bucket) == ["b"]
+
+
+def test_what_cannot_be_written_stays_here(moto_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{moto_bucket}/out"
+    monkeypatch.setattr(places, "ATTEMPTS", 1)
+
+    def work() -> None:
+        with places.writing(url) as written:
+            (written.folder / "work").write_text("of a night")
+            monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    with pytest.raises(InputError, match="stays in") as caught:
+        work()
+    kept = re.search(r"stays in (\S+)", caught.value.reason)
+    assert kept is not None
+    assert Path(kept[1].rstrip(".;"), "work").read_text() == "of a night"
+
+
+def test_what_tells_of_files_that_change_meanwhile_waits(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/best"
+
+    def replaced(**_: object) -> None:
+        (written.folder / "weights").write_text("of step two")
+        (written.folder / "checkpoint.json").write_text("two")
+        events.unregister("before-call.s3.PutObject", replaced)
+
+    events = places.client().meta.events
+    with places.writing(url) as written:
+        (written.folder / "weights").write_text("of step one")
+        (written.folder / "checkpoint.json").write_text("one")
+        events.register("before-call.s3.PutObject", replaced)
+        written.push()
+        assert "checkpoint.json" not in places.names(url)
+    assert (places.read(f"{url}/weights"), places.read(f"{url}/checkpoint.json")) == (b"of step two", b"two")

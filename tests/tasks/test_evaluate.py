@@ -408,6 +408,6 @@ def test_renders_lie_inside_their_folder(store: str, tmp_path: Path) -> None:
 
 @pytest.mark.cluster
 def test_actors_give_the_same_bytes(store: str, renders: Path, evaluated: Path, tmp_path: Path) -> None:
-    again = evaluate(store, [renders], tmp_path, workers=2).out
+    again = Path(evaluate(store, [renders], tmp_path, workers=2).out)
     for name in ("evaluation.json", "measures.parquet"):
         assert (again / name).read_bytes() == (evaluated / name).read_bytes()

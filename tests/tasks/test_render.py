@@ -313,7 +313,7 @@ def test_a_killed_sampler_changes_no_byte(scores: Path, tmp_path: Path, options:
         while not (journal.exists() and journal.stat().st_size):
             time.sleep(0.01)
         for process in psutil.Process().children(recursive=True):
-            if not killed and process.name().startswith("ray::_Actor"):
+            if not killed and process.name().startswith("ray::Actor"):
                 process.kill()
                 killed.append((tmp_path / "2" / LISTING).exists())
 
