@@ -81,7 +81,7 @@ def only_writer(place: str) -> Iterator[None]:
     A data set, a folder of renders and one of checkpoints are each read again by who writes them, to go on from there:
     two writers would do the same work twice, and the later would forget what the earlier did. Who holds a place holds
     all inside it. The limit is leased and the lease renewed, so that a killed writer keeps others out for
-    ``LEASE_SECONDS`` and no longer. A server that is away for a while stops nobody: data sets have a guard of their own
+    ``LEASE_SECONDS`` and no longer (where the server keeps leases in files; see ``docker/compose.yaml``). A server that is away for a while stops nobody: data sets have a guard of their own
     beneath this one (``store_busy``).
     """
     where = places.absolute(place)
