@@ -143,9 +143,8 @@ class Build:
         snapshot = self._commit(lambda: self._written(frames, attributes), f"{_VERSION}{version}")
         self._point(MAIN, self._main, snapshot)
         patiently(self.url, lambda: self._tag(version, snapshot))
-        published = patiently(self.url, lambda: current_version(self.repository, self.url))
-        assert published is not None
-        return published
+        store = patiently(self.url, lambda: root(self.repository.readonly_session(snapshot_id=snapshot).store))
+        return DatasetVersion(self.url, store)
 
     def _written(self, frames: Mapping[str, pl.DataFrame], attributes: Mapping[str, Any]) -> icechunk.Session:
         """A session that holds a version, without the shards it left behind."""
