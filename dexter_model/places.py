@@ -1,53 +1,30 @@
 """Where things lie: every path that the platform takes is a file or folder, or ``s3://bucket/prefix``.
 
 Whoever reads calls ``local``, whoever writes calls ``write`` (a file) or works inside ``writing`` (a folder), and goes
-on with ordinary local files either way, so that nothing else knows of S3. Endpoint, region and credentials come from
-the standard AWS environment and profiles. Data sets have a door of their own, ``dataset.repository``.
+on with ordinary local files either way, so that nothing else knows of S3. Data sets have a door of their own,
+``dataset.repository``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import io
 import logging
 import os
 import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
 
+from dexter_model import s3
 from dexter_model.digests import cache_dir, sha256_bytes, write_atomically
 from dexter_model.errors import InputError
-from dexter_model.refusals import refusal
-from dexter_model.tally import watch_s3
 
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
-
-ATTEMPTS = 8  # of a request, with jittered exponential back-off between them (botocore's standard mode)
-CONNECT_SECONDS, READ_SECONDS = 10, 30
 PUSH_SECONDS = 10.0  # work that a killed writer may lose
-_TRANSFERS = 16  # at the same time
 _READ, _WRITTEN = "s3", "s3-writing"  # folders of the cache: copies to read, and what is being written
-_MULTIPART = 256 << 20  # bytes; below, an object is written by one request, which can be repeated without harm
-
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Object:
-    """An object under a place: its name below it, what tells its content from others', and its size in bytes."""
-
-    name: str
-    etag: str
-    size: int
 
 
 def is_url(place: str | Path) -> bool:
@@ -91,7 +68,7 @@ def local(place: str | Path, *, missing_ok: bool = False) -> Path:
     """
     copy = copy_of(place)
     if is_url(place):
-        objects = _objects(place)
+        objects = s3.objects_at(place)
         if not objects and not missing_ok:
             raise InputError(place, "there is nothing", "Check the URL", "missing_file")
         _fetch(place, objects, copy)
@@ -100,13 +77,13 @@ def local(place: str | Path, *, missing_ok: bool = False) -> Path:
 
 def copy_of(place: str | Path) -> Path:
     """Where ``local`` has a place; what was fetched before is there, whatever S3 has now."""
-    return cache_dir().joinpath(_READ, *_split(place)) if is_url(place) else Path(place)
+    return cache_dir().joinpath(_READ, *s3.split(place)) if is_url(place) else Path(place)
 
 
 def names(place: str | Path) -> list[str]:
     """The files under a place, by their paths below it (posix), sorted; '' when the place is a file."""
     if is_url(place):
-        return sorted(found.name for found in _objects(place))
+        return sorted(found.name for found in s3.objects_at(place))
     below = Path(place)
     return [""] if below.is_file() else sorted(p.relative_to(below).as_posix() for p in below.rglob("*") if p.is_file())
 
@@ -115,13 +92,7 @@ def folders(place: str | Path) -> list[str]:
     """The folders right in a place, sorted; a look at them costs one request a thousand, whatever is inside."""
     if not is_url(place):
         return [str(path) for path in sorted(Path(place).glob("*/"))]
-    bucket, key = _split(place)
-    below = f"{key}/" if key else ""
-    with s3_errors(place):
-        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below, Delimiter="/")
-        return sorted(
-            f"s3://{bucket}/{each['Prefix']}".rstrip("/") for p in pages for each in p.get("CommonPrefixes", ())
-        )
+    return s3.folders_at(place)
 
 
 def read(place: str | Path) -> bytes:
@@ -131,20 +102,7 @@ def read(place: str | Path) -> bytes:
         FileNotFoundError: there is none.
         InputError: S3 cannot be reached or refuses (``s3_unreachable``).
     """
-    if not is_url(place):
-        return Path(place).read_bytes()
-    from botocore.exceptions import ClientError
-
-    bucket, key = _split(place)
-    content = io.BytesIO()
-    with s3_errors(place):
-        try:
-            client().download_fileobj(bucket, key, content, Config=_transfer())  # which repeats what breaks off
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
-                raise
-            raise FileNotFoundError(2, "No such object", str(place)) from None
-    return content.getvalue()
+    return s3.get(place) if is_url(place) else Path(place).read_bytes()
 
 
 def write(place: str | Path, data: bytes) -> None:
@@ -153,12 +111,10 @@ def write(place: str | Path, data: bytes) -> None:
     Raises:
         InputError: S3 cannot be reached or refuses (``s3_unreachable``).
     """
-    if not is_url(place):
+    if is_url(place):
+        s3.put(place, data)
+    else:
         write_atomically(place, data)
-        return
-    bucket, key = _split(place)
-    with s3_errors(place):
-        client().put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def remove(place: str | Path) -> None:
@@ -167,12 +123,10 @@ def remove(place: str | Path) -> None:
     Raises:
         InputError: S3 cannot be reached or refuses (``s3_unreachable``).
     """
-    if not is_url(place):
+    if is_url(place):
+        s3.delete(place)
+    else:
         Path(place).unlink(missing_ok=True)
-        return
-    bucket, key = _split(place)
-    with s3_errors(place):
-        client().delete_object(Bucket=bucket, Key=key)
 
 
 class Writing:
@@ -189,11 +143,11 @@ class Writing:
         self._pushed: dict[str, tuple[int, int]] = {}  # what S3 has, as size and modification time here
         self.folder = Path(place)
         if self._remote:
-            bucket, key = _split(place)
+            bucket, key = s3.split(place)
             (cache_dir() / _WRITTEN).mkdir(exist_ok=True)
             self._scratch = Path(tempfile.mkdtemp(dir=cache_dir() / _WRITTEN))
             self.folder = self._scratch / bucket / key
-            _fetch(place, _objects(place), self.folder)
+            _fetch(place, s3.objects_at(place), self.folder)
             self._pushed = self._stamps()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +162,7 @@ class Writing:
             InputError: S3 cannot be reached or refuses (``s3_unreachable``).
         """
         if self._remote:
-            with self._lock, s3_errors(self.place):
+            with self._lock, s3.s3_errors(self.place):
                 self._push()
 
     def _push(self) -> None:
@@ -252,20 +206,16 @@ class Writing:
     def _upload(self, chosen: Iterable[str], stamps: dict[str, tuple[int, int]]) -> None:
         def upload(name: str) -> str | None:
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile: the next push deletes it
-                _upload(self.folder / name, join(self.place, name))
+                s3.upload(self.folder / name, join(self.place, name))
                 return name
             return None
 
-        for name in _at_once(upload, chosen):
+        for name in s3.at_once(upload, chosen):
             if name is not None:
                 self._pushed[name] = stamps[name]
 
     def _delete(self, chosen: list[str]) -> None:
-        def delete(name: str) -> None:
-            bucket, key = _split(join(self.place, name))
-            client().delete_object(Bucket=bucket, Key=key)
-
-        _at_once(delete, chosen)
+        s3.at_once(lambda name: s3.delete(join(self.place, name)), chosen)
         for name in chosen:
             del self._pushed[name]
 
@@ -326,77 +276,7 @@ def shown(path: str | Path) -> str:
     return f"s3://{inside[1]}" if inside else str(path)
 
 
-@contextlib.contextmanager
-def s3_errors(place: str | Path) -> Iterator[None]:
-    """Tell what S3 refuses (credentials, a bucket that is not there), or that it is out of reach, as bad input."""
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except (BotoCoreError, ClientError, Boto3Error) as error:
-        refused = refusal(str(error))
-        if refused:
-            code = "s3_unreachable" if refused.later else "s3_refused"
-            raise InputError(place, refused.reason, refused.remedy, code) from error
-        remedy = "Check the URL and AWS_ENDPOINT_URL; the same command goes on from here"
-        raise InputError(place, f"cannot be read or written ({error})", remedy, "s3_unreachable") from error
-
-
-def client() -> BaseClient:
-    """A boto3 client of S3 with bounded, jittered retries and time-outs; safe in threads, one a process."""
-    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    return _client(os.getpid(), environment)
-
-
-@functools.cache
-def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> BaseClient:
-    import boto3
-    from botocore.config import Config
-
-    retries: Any = {"mode": "standard", "total_max_attempts": ATTEMPTS}
-    timeouts: Any = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
-    session = boto3.Session()  # the default one keeps the credentials it first saw
-    signed: Any = {"signature_version": "s3v4"}  # links too, which boto3 signs as of old in us-east-1
-    made = session.client("s3", config=Config(retries=retries, max_pool_connections=_TRANSFERS, **signed, **timeouts))
-    watch_s3(made)
-    return made
-
-
-def _split(place: str | Path) -> tuple[str, str]:
-    """Bucket and key."""
-    bucket, _, key = str(place).removeprefix("s3://").partition("/")
-    return bucket, key.strip("/")
-
-
-def _objects(place: str | Path) -> list[_Object]:
-    """The object that a URL names, under the name '', or those below it.
-
-    Raises:
-        InputError: S3 cannot be reached, or a key leads out of its folder (``unsafe_key``).
-    """
-    bucket, key = _split(place)
-    with s3_errors(place):
-        first = client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
-        for each in first.get("Contents", ()):
-            if key and each["Key"] == key:
-                return [_Object("", each["ETag"], each["Size"])]
-        below = f"{key}/" if key else ""
-        pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below)
-        found = [each for page in pages for each in page.get("Contents", ()) if not each["Key"].endswith("/")]
-    objects = [_Object(each["Key"].removeprefix(below), each["ETag"], each["Size"]) for each in found]
-    folders = {folder.as_posix() for each in objects for folder in PurePosixPath(each.name).parents}
-    for each in objects:
-        if each.name and each.name in folders:
-            reason = f"holds {each.name!r} both as an object and as the folder of others"
-            raise InputError(place, reason, "Remove one of them", "unsafe_key")
-        if {"", ".", ".."} & set(each.name.split("/")) or "\0" in each.name:
-            reason = f"holds the key {each.name!r}, which is no path below it"
-            raise InputError(place, reason, "Remove that object", "unsafe_key")
-    return objects
-
-
-def _fetch(place: str | Path, objects: list[_Object], copy: Path) -> None:
+def _fetch(place: str | Path, objects: list[s3.Object], copy: Path) -> None:
     """Make ``copy`` what S3 has; hidden files beside are on their way into it, for another process."""
     kept = {copy / each.name for each in objects}
     above = {folder for path in kept for folder in path.parents}
@@ -407,60 +287,18 @@ def _fetch(place: str | Path, objects: list[_Object], copy: Path) -> None:
         elif path.is_file() and path not in kept and not path.name.startswith("."):
             path.unlink(missing_ok=True)
 
-    def fetch(each: _Object) -> None:
+    def fetch(each: s3.Object) -> None:
         path, stamp = copy / each.name, _time_of(each.etag)
         with contextlib.suppress(OSError):
             status = path.stat()
             if (status.st_size, status.st_mtime_ns) == (each.size, stamp):
                 return
-        _download(join(place, each.name) if each.name else str(place), path, stamp)
+        s3.download(join(place, each.name) if each.name else str(place), path, stamp)
 
-    with s3_errors(place):
-        _at_once(fetch, objects)
-
-
-def _download(url: str, path: Path, stamp: int) -> None:
-    bucket, key = _split(url)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".")
-    os.close(descriptor)
-    try:
-        client().download_file(bucket, key, scratch, Config=_transfer())
-        os.utime(scratch, ns=(stamp, stamp))
-        os.replace(scratch, path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
-
-
-def _upload(path: Path, url: str) -> None:
-    """Write an object. One of several parts is tried as a whole, since its last request cannot be repeated."""
-    from boto3.exceptions import S3UploadFailedError
-
-    bucket, key = _split(url)
-    for left in reversed(range(3)):
-        try:
-            client().upload_file(str(path), bucket, key, Config=_transfer())
-            return
-        except S3UploadFailedError as error:
-            if not left or "NoSuchUpload" not in str(error):
-                raise
-
-
-def _transfer() -> Any:
-    from boto3.s3.transfer import TransferConfig
-
-    return TransferConfig(multipart_threshold=_MULTIPART, use_threads=False)
+    with s3.s3_errors(place):
+        s3.at_once(fetch, objects)
 
 
 def _time_of(etag: str) -> int:
     """A modification time (ns) that stands for an object's content, so that digests are cached by it as well."""
     return int(sha256_bytes(etag.encode())[:15], 16)
-
-
-def _at_once(work: Callable[[Any], Any], things: Iterable[Any]) -> list[Any]:
-    """Do work on things in threads, in any order; the results in theirs."""
-    things = list(things)
-    if len(things) < 2:
-        return [work(each) for each in things]
-    with ThreadPoolExecutor(_TRANSFERS) as threads:
-        return list(threads.map(work, things))

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dexter_model.errors import InputError
-from dexter_model.places import client, is_url, s3_errors
+from dexter_model.places import is_url
+from dexter_model.s3 import client, s3_errors
 
 RULE = "dexter: uploads that were given up"
 GIVEN_UP_DAYS = 7  # after which parts of an upload that nobody finished are deleted

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from dexter_model import places
+from dexter_model import places, s3
 from dexter_model.digests import code_version, sha256_bytes
 
 SERVED = bool(os.environ.get("PREFECT_API_URL"))
@@ -81,8 +81,8 @@ def only_writer(place: str) -> Iterator[None]:
     A data set, a folder of renders and one of checkpoints are each read again by who writes them, to go on from there:
     two writers would do the same work twice, and the later would forget what the earlier did. Who holds a place holds
     all inside it. The limit is leased and the lease renewed, so that a killed writer keeps others out for
-    ``LEASE_SECONDS`` and no longer (where the server keeps leases in files; see ``docker/compose.yaml``). A server that is away for a while stops nobody: data sets have a guard of their own
-    beneath this one (``store_busy``).
+    ``LEASE_SECONDS`` and no longer, where the server keeps leases in files (``docker/compose.yaml``). A server that is
+    away for a while stops nobody: data sets have a guard of their own beneath this one (``store_busy``).
     """
     where = places.absolute(place)
     if not inside_a_run() or any(where.startswith(f"{held}/") for held in _held):
@@ -150,4 +150,4 @@ def link_to(place: str) -> str:
         return places.local(place).resolve().as_uri()
     bucket, _, key = place.removeprefix("s3://").partition("/")
     asked = {"Bucket": bucket, "Key": key, "ResponseContentType": "text/html"}
-    return places.client().generate_presigned_url("get_object", Params=asked, ExpiresIn=_LINK_SECONDS)
+    return s3.client().generate_presigned_url("get_object", Params=asked, ExpiresIn=_LINK_SECONDS)

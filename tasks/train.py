@@ -26,6 +26,7 @@ from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
 from dexter_model.expression.resuming import steps_taken
 from dexter_model.places import absolute, is_url, join, local, names, read, remove, shown, write, writing
+from dexter_model.s3 import endpoint_and_region
 from dexter_model.training.checkpoint import BEST, CHECKPOINTS, META, last_meta, load_checkpoint
 from tasks.cluster import is_ours, ray_session, settings_of_jobs
 from tasks.orchestration import task
@@ -178,8 +179,8 @@ def _storage(out: str) -> dict[str, Any]:
 def _filesystem() -> Any:
     from pyarrow.fs import S3FileSystem
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return S3FileSystem(endpoint_override=endpoint)
+    endpoint, region = endpoint_and_region()
+    return S3FileSystem(endpoint_override=endpoint, region=region)
 
 
 def _reported(out: str, folder: Path) -> Checkpoint:

@@ -29,7 +29,8 @@ RAY = {"RayCluster": "rayclusters", "RayJob": "rayjobs"}
 @functools.cache
 def schema_of(kind: str) -> dict[str, Any]:
     """A custom resource's schema, closed: what it does not name is an error, as `kubectl --validate=strict` has it."""
-    definition = yaml.load((SCHEMAS / f"ray.io_{RAY[kind]}.yaml").read_text(), Loader=yaml.CSafeLoader)
+    text = (SCHEMAS / f"ray.io_{RAY[kind]}.yaml").read_text()
+    definition = yaml.CSafeLoader(text).get_single_data()  # what safe_load does, in C: these are long
     version = next(each for each in definition["spec"]["versions"] if each["name"] == "v1")
     return closed(version["schema"]["openAPIV3Schema"])
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import shutil
 import tempfile
@@ -25,8 +24,8 @@ import icechunk
 import zarr
 
 from dexter_model.errors import InputError
-from dexter_model.places import client, s3_errors
 from dexter_model.refusals import refusal
+from dexter_model.s3 import client, endpoint_and_region, s3_errors
 from dexter_model.tally import count
 
 log = logging.getLogger(__name__)
@@ -195,7 +194,7 @@ def _folder(folder: Path) -> icechunk.Storage:
 
 
 def _bucket(url: str) -> icechunk.Storage:
-    endpoint, region = _endpoint_and_region()
+    endpoint, region = endpoint_and_region()
     return icechunk.s3_storage(
         bucket=urlsplit(url).netloc,
         prefix=_prefix(url),
@@ -206,17 +205,6 @@ def _bucket(url: str) -> icechunk.Storage:
         from_env=True,
         network_stream_timeout_seconds=STREAM_S,
     )
-
-
-def _endpoint_and_region() -> tuple[str | None, str]:
-    """Where S3 is, None for Amazon's; boto3, half a second, is asked only where a profile may tell."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file():
-        known = client().meta
-        endpoint = None if known.endpoint_url.endswith(("amazonaws.com", "amazonaws.com.cn")) else known.endpoint_url
-        region = region or known.region_name
-    return endpoint, region if region and region != "aws-global" else "us-east-1"
 
 
 def _prefix(url: str) -> str:

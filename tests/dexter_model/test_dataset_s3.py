@@ -98,7 +98,7 @@ def test_a_store_whose_making_was_interrupted_is_made(written: int, proxy: Fault
     down: Plan = lambda method, _path: "dropped" if method == "PUT" and next(puts) >= written else None  # noqa: E731
     proxy.plan = down
     with pytest.MonkeyPatch.context() as brief:
-        brief.setattr("dexter_model.places.ATTEMPTS", 1)
+        brief.setattr("dexter_model.s3.ATTEMPTS", 1)
         with pytest.raises(InputError):
             repository.create_repository(url)
     proxy.plan = None

@@ -14,7 +14,7 @@ import pytest
 from fault_proxy import FAULTS, at_random, faults
 from s3_servers import S3Server
 
-from dexter_model import places
+from dexter_model import places, s3
 from dexter_model.digests import file_digest
 from dexter_model.errors import InputError
 
@@ -57,7 +57,7 @@ def test_a_folder_is_read_as_it_is_now(moto_bucket: str) -> None:
     before = file_digest(folder / "a.txt")
     put(f"{url}/a.txt", b"A.TXT")  # as long, within the same second
     put(f"{url}/e.txt", b"new")
-    places.client().delete_object(Bucket=moto_bucket.removeprefix("s3://"), Key="corpus/b/c.txt")
+    s3.client().delete_object(Bucket=moto_bucket.removeprefix("s3://"), Key="corpus/b/c.txt")
     assert (folder / "a.txt").read_text() == "a.txt"
     assert places.local(url) == folder
     assert (folder / "a.txt").read_text() == "A.TXT"
@@ -70,7 +70,7 @@ def test_only_what_changed_is_fetched(moto_bucket: str) -> None:
     url = f"{moto_bucket}/corpus"
     put(f"{url}/a", b"a")
     fetched: list[str] = []
-    with_hook = places.client().meta.events
+    with_hook = s3.client().meta.events
     with_hook.register("before-call.s3.GetObject", lambda params, **_: fetched.append(params["url_path"]))
     places.local(url)
     places.local(url)
@@ -95,7 +95,7 @@ def test_what_is_not_there(moto_bucket: str) -> None:
 
 @pytest.mark.parametrize("key", ["corpus/../../escaped", "corpus//x", "corpus/./x"])
 def test_a_key_leads_nowhere_else(moto_bucket: str, key: str) -> None:
-    places.client().put_object(Bucket=moto_bucket.removeprefix("s3://"), Key=key, Body=b"x")
+    s3.client().put_object(Bucket=moto_bucket.removeprefix("s3://"), Key=key, Body=b"x")
     with pytest.raises(InputError) as caught:
         places.local(f"{moto_bucket}/corpus")
     assert caught.value.code == "unsafe_key"
@@ -154,7 +154,7 @@ def test_what_tells_of_files_is_there_only_while_they_are_whole(moto_bucket: str
         (written.folder / "renders.json").write_text("second time")
         (written.folder / "checkpoints" / "1").rename(written.folder / "checkpoints" / "2")
         (written.folder / "checkpoints" / "2" / "weights").write_text("second time")
-        watch = places.client().meta.events
+        watch = s3.client().meta.events
         watch.register_first("before-call.s3.PutObject", lambda **_: seen.append(places.names(url)))
         watch.register_first("before-call.s3.DeleteObject", lambda **_: seen.append(places.names(url)))
     assert places.names(url) == [
@@ -189,16 +189,16 @@ def test_a_long_job_lasts_from_time_to_time(moto_bucket: str, monkeypatch: pytes
 
 def test_other_credentials_are_another_client(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with moto_server.used():
-        first = places.client()
-        assert places.client() is first
+        first = s3.client()
+        assert s3.client() is first
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody else")
-        assert places.client() is not first
+        assert s3.client() is not first
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_on_the_way_change_nothing(fault: str, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request in six fails; everything is written, read and removed all the same, and little is repeated."""
-    monkeypatch.setattr(places, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(s3, "READ_SECONDS", 0.5)
     url = f"{moto_server.new_bucket()}/out"
     contents = {f"{name}.mid": os.urandom(5000) for name in range(12)} | {"renders.json": b"{}"}
     with faults(moto_server.endpoint, 1.0) as proxy, dataclasses.replace(moto_server, endpoint=proxy.endpoint).used():
@@ -260,7 +260,7 @@ def test_a_whole_bucket_is_written(moto_bucket: str) -> None:
 
 def test_what_cannot_be_written_stays_here(moto_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"{moto_bucket}/out"
-    monkeypatch.setattr(places, "ATTEMPTS", 1)
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
 
     def work() -> None:
         with places.writing(url) as written:
@@ -282,7 +282,7 @@ def test_what_tells_of_files_that_change_meanwhile_waits(moto_bucket: str) -> No
         (written.folder / "checkpoint.json").write_text("two")
         events.unregister("before-call.s3.PutObject", replaced)
 
-    events = places.client().meta.events
+    events = s3.client().meta.events
     with places.writing(url) as written:
         (written.folder / "weights").write_text("of step one")
         (written.folder / "checkpoint.json").write_text("one")

@@ -11,7 +11,7 @@ from made_up_renders import made_up_piece
 from s3_servers import S3Server
 from typer.testing import CliRunner
 
-from dexter_model import places
+from dexter_model import s3
 from dexter_model.dataset.build import Build, building, shard_name, write_shard
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.store import open_version
@@ -68,14 +68,14 @@ def test_a_bucket_is_made_fit_once(s3_server: S3Server) -> None:
 def test_rules_of_others_stay(moto_bucket: str) -> None:
     name = moto_bucket.removeprefix("s3://")
     logs = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 3}}
-    places.client().put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [logs]})
+    s3.client().put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [logs]})
     dexter("init", moto_bucket)
-    rules = places.client().get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    rules = s3.client().get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
     assert [rule["ID"] for rule in rules] == ["logs", bucket.RULE]
 
 
 def test_a_server_without_conditional_writes_is_refused(moto_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = places.client()
+    client = s3.client()
     put = client.put_object
 
     def careless(**asked: object) -> object:
@@ -133,14 +133,14 @@ def test_uploads_that_nobody_finished_are_aborted(s3_bucket: str) -> None:
     url, name = f"{s3_bucket}/data", s3_bucket.removeprefix("s3://")
     publish(url, A)
     for key in ("data/big", "other/big"):
-        places.client().create_multipart_upload(Bucket=name, Key=key)
+        s3.client().create_multipart_upload(Bucket=name, Key=key)
     assert bucket.usage(url).uploads == 1
     assert bucket.collect_garbage(url, AT_ONCE - timedelta(minutes=1)).uploads == 1
     assert (bucket.usage(url).uploads, bucket.usage(s3_bucket).uploads) == (0, 1)
 
 
 def test_usage_tells_size_and_cost_by_class(moto_bucket: str) -> None:
-    name, client = moto_bucket.removeprefix("s3://"), places.client()
+    name, client = moto_bucket.removeprefix("s3://"), s3.client()
     client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     for times in (2, 5):
         client.put_object(Bucket=name, Key="data/x", Body=b"x" * times * 1000)

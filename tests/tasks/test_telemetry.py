@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dexter_model import places, tally
+from dexter_model import places, s3, tally
 from tasks import telemetry
 
 DASHBOARD = Path(__file__).parents[2] / "infra" / "grafana" / "dexter.json"
@@ -65,7 +65,7 @@ def test_logs_are_json_when_asked_and_warnings_alone_otherwise() -> None:
 
 
 def test_requests_and_bytes_are_counted(moto_bucket: str) -> None:
-    places.client()
+    s3.client()
     tally.take()
     places.write(f"{moto_bucket}/a/b.json", b"x" * 700)
     assert places.read(f"{moto_bucket}/a/b.json") == b"x" * 700

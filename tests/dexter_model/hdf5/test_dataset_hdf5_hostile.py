@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import polars as pl
 import pytest
-from hdf5_files import WINDOW, heard, publish_pieces, write_original
+from hdf5_files import WINDOW, heard, write_original
 from made_up_renders import made_up_piece, publish
 
 from dexter_model.dataset.hdf5 import Exported, export_hdf5
@@ -19,22 +19,6 @@ from dexter_model.dataset.hdf5_reading import list_groups, read_group
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.errors import InputError
 from dexter_model.reading.sandbox import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
-    return publish_pieces(str(tmp_path_factory.mktemp("data") / "store"))
-
-
-@pytest.fixture
-def exported(version: DatasetVersion, tmp_path: Path) -> Exported:
-    return export_hdf5(version, tmp_path / "one", WINDOW, mixups=True)
 
 
 def damage_link(file: h5py.File) -> None:

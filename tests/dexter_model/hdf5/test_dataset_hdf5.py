@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from hdf5_files import WINDOW, publish_pieces, write_original
+from hdf5_files import WINDOW, write_original
 from object_arrays import write_object_array
 
 from dexter_model.codec.performance_codec import decode
@@ -20,22 +19,6 @@ from dexter_model.dataset.pairs import pair_tables
 from dexter_model.dataset.store import DatasetVersion
 from dexter_model.errors import InputError
 from dexter_model.reading.sandbox import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> DatasetVersion:
-    return publish_pieces(str(tmp_path_factory.mktemp("data") / "store"))
-
-
-@pytest.fixture
-def exported(version: DatasetVersion, tmp_path: Path) -> Exported:
-    return export_hdf5(version, tmp_path / "one", WINDOW, mixups=True)
 
 
 def test_there_and_back_and_there_again(
