@@ -85,13 +85,13 @@ def state_of(url: str, run: str) -> dict[str, Any]:
     return send(url, f"flow_runs/{run}", method="GET")["state"]
 
 
-def wait_until(holds: Callable[[], Any], what: str, seconds: float = 400) -> Any:
+def wait_until(holds: Callable[[], Any], what: str, seconds: float = 400, pause: float = 0.5) -> Any:
     """Ask until the answer is truthy, and return it."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
         if answer := holds():
             return answer
-        time.sleep(0.5)
+        time.sleep(pause)
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
 
@@ -110,9 +110,33 @@ def start_worker(
         return subprocess.Popen(command, env={**environment, **quick}, stdout=out, stderr=out)
 
 
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """A process that runs and all that descend from it."""
+    if process.poll() is not None:
+        return []
+    head = psutil.Process(process.pid)
+    return [head, *head.children(recursive=True)]
+
+
+def stop_when(process: subprocess.Popen[bytes], holds: Callable[[], Any], what: str) -> None:
+    """Let a process and its descendants run in short steps until something holds; then they stand still."""
+
+    def holds_after_a_step() -> bool:
+        for member in _family(process):
+            with suppress(psutil.NoSuchProcess):
+                member.resume()
+        time.sleep(0.05)
+        for member in _family(process):
+            with suppress(psutil.NoSuchProcess):
+                member.suspend()
+        return bool(holds())
+
+    wait_until(holds_after_a_step, what, pause=0.0)
+
+
 def kill_with_children(process: subprocess.Popen[bytes]) -> int:
     """SIGKILL to a process and all that descend from it; how many they were."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    family = _family(process)
     for member in family:
         with suppress(psutil.NoSuchProcess):
             member.kill()

@@ -29,6 +29,7 @@ from prefect_api import (
     send,
     serving,
     start_worker,
+    stop_when,
     wait_until,
 )
 from tiny_models import write_random_checkpoint
@@ -148,7 +149,7 @@ def pieces_done(store: Path) -> int:
 def interrupted(lab: LabBox) -> dict[str, Any]:
     """A build whose worker was killed in the middle of it, and two runs that want to write the same store since."""
     killed = run_deployment(lab.url, "build-dataset/weekly", **lab.build("set"))
-    wait_until(lambda: pieces_done(lab.folder / "set"), "the first shard is finished")
+    stop_when(lab.worker, lambda: pieces_done(lab.folder / "set"), "the first shard is finished")
     assert kill_with_children(lab.worker) > 1
     finished = pieces_done(lab.folder / "set")
     assert 0 < finished < PIECES
