@@ -1,8 +1,14 @@
-"""The errors a person sees: bad input (which file, why, and what to do about it), and a run worse than its baseline."""
+"""The errors a person sees: bad input (which file, why, and what to do about it), and a run worse than its baseline.
+
+And which errors are storage's, so that the same may go well at another time or on another machine.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+
+STORAGE_CODES = ("store_unreachable", "s3_unreachable")
+_OF_WHAT_IS_THERE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class InputError(Exception):
@@ -44,3 +50,10 @@ class RegressionError(Exception):
 
     def __reduce__(self) -> tuple[type[RegressionError], tuple[list[str], Any]]:
         return type(self), (self.told, self.result)
+
+
+def storage_trouble(error: object) -> bool:
+    """Whether storage could not be reached or failed (a network, a server, a full disk): no fault of what was done."""
+    if isinstance(error, OSError):
+        return not isinstance(error, _OF_WHAT_IS_THERE)
+    return getattr(error, "code", None) in STORAGE_CODES
