@@ -1,20 +1,22 @@
 """What a Prefect server needs to run the lab: a work pool, where results go, automations, and the deployments.
 
-One command applies all of it and can be repeated: what is there already stays or is brought up to date. Nothing here
-knows what kind of work pool it is; deployments name it, and what differs (an image) is the pool's own.
+One command applies all of it and can be repeated: what is there already stays or is brought up to date. What differs
+between kinds of work pools is in the pool's template (``infra/prefect``), but for one thing: containers share no folder
+with who deploys.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import yaml
@@ -24,10 +26,11 @@ from dexter_model.errors import InputError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import WorkPool
     from prefect.events.actions import ActionTypes
     from prefect.events.schemas.automations import EventTrigger
 
-PoolType = Literal["process", "docker", "kubernetes"]
+IMAGE_DIR = "/app"  # where docker/Dockerfile has the project
 BLOCK = "dexter-results"
 NOTIFY = "dexter"
 ZOMBIES, FAILURES = "dexter: crash runs without a heartbeat", "dexter: tell of failed runs"
@@ -41,28 +44,24 @@ class Lab:
 
     Attributes:
         pool: name of the work pool.
-        pool_type: what it starts for a run; of a pool that exists it is not changed.
+        pool_type: what it starts for a run: process, docker or kubernetes; of a pool that exists it is not changed.
         image: of the containers of a new docker or kubernetes pool.
         at_once: runs of a new pool at the same time.
         out: folder or ``s3://bucket/prefix`` that all workers reach; deployments and results live below it.
-        work_dir: the folder runs begin in, on workers or in the image.
+        work_dir: the folder runs begin in, on workers or in the image; by default this folder, or the image's.
         crash_after: seconds without a heartbeat (they come every 30) after which a run is called crashed.
-        notify: URL that gets ``{"text": ...}`` when a run fails, as chat systems' incoming webhooks take it.
+        notify: URL that gets ``{"text": ...}`` when a run fails, as chat systems' incoming webhooks take it;
+            an empty one takes back what was told before, None leaves it.
     """
 
     pool: str = "dexter"
-    pool_type: PoolType = "process"
+    pool_type: str = "process"
     image: str | None = None
     at_once: int = 4
     out: str = "dexter-out"
-    work_dir: str = "."
+    work_dir: str = ""
     crash_after: int = 90
     notify: str | None = None
-
-    @property
-    def shared(self) -> str:
-        """``out`` as every worker understands it."""
-        return self.out.rstrip("/") if places.is_url(self.out) else str(Path(self.work_dir, self.out))
 
 
 def deploy(lab: Lab, file: Path, *, dry_run: bool = False) -> list[str]:
@@ -77,13 +76,15 @@ def deploy(lab: Lab, file: Path, *, dry_run: bool = False) -> list[str]:
         A line a thing that was done, or would be.
 
     Raises:
-        InputError: no server is named or reached (``no_server``), the file is none, or Prefect refuses it
-            (``deploy_failed``).
+        InputError: no server is named or reached (``no_server``), the file or a pool's template beside it is none, or
+            Prefect refuses it (``deploy_failed``), or workers do not share ``out`` (``not_shared``).
     """
     deployments = _deployments(file)
     with _server() as client:
+        pool = _known_pool(client, lab)
+        lab = _settled(lab, pool)
         lines = [
-            _work_pool(client, lab, dry_run),
+            f"work pool {lab.pool}: there, of type {lab.pool_type}" if pool else _new_pool(client, lab, file, dry_run),
             _result_storage(lab, dry_run),
             _zombies(client, lab, dry_run),
             _failures(client, lab, dry_run),
@@ -109,41 +110,63 @@ def _server() -> Iterator[SyncPrefectClient]:
         raise InputError(url, f"no Prefect server answers ({type(error).__name__})", remedy, "no_server") from error
 
 
-def _work_pool(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
-    from prefect.client.schemas.actions import WorkPoolCreate
+def _known_pool(client: SyncPrefectClient, lab: Lab) -> WorkPool | None:
     from prefect.exceptions import ObjectNotFound
 
     try:
-        pool = client.read_work_pool(lab.pool)
-        return f"work pool {pool.name}: there, of type {pool.type}"
+        return client.read_work_pool(lab.pool)
     except ObjectNotFound:
-        if not dry_run:
-            made = WorkPoolCreate(
-                name=lab.pool,
-                type=lab.pool_type,
-                base_job_template=_job_template(lab),
-                concurrency_limit=lab.at_once,
-            )
-            client.create_work_pool(made)
-        return f"work pool {lab.pool}: new, of type {lab.pool_type}, {lab.at_once} runs at a time"
+        return None
 
 
-def _job_template(lab: Lab) -> dict[str, Any]:
-    """Prefect's own for the pool's type, with our image where containers are started."""
-    from prefect.utilities.asyncutils import run_coro_as_sync
-    from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type as default_template
+def _settled(lab: Lab, pool: WorkPool | None) -> Lab:
+    """With the type of the pool that is there, and its places as every worker understands them."""
+    kind = pool.type if pool else lab.pool_type
+    work_dir = lab.work_dir or (os.getcwd() if kind == "process" else IMAGE_DIR)
+    if places.is_url(lab.out):
+        out = lab.out.rstrip("/")
+    elif kind == "process":
+        out = str(Path(work_dir, lab.out))
+    else:
+        reason = f"is a folder, which the containers of a {kind} pool do not share"
+        raise InputError(lab.out, reason, "Name a place that all reach: --out s3://bucket/prefix", "not_shared")
+    return replace(lab, pool_type=kind, work_dir=work_dir, out=out)
 
-    template: dict[str, Any] = run_coro_as_sync(default_template(lab.pool_type)) or {}
-    image = template.get("variables", {}).get("properties", {}).get("image")
-    if image is not None and lab.image:
-        image["default"] = lab.image
+
+def _new_pool(client: SyncPrefectClient, lab: Lab, file: Path, dry_run: bool) -> str:
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    template = _template(lab, file)
+    if not dry_run:
+        made = WorkPoolCreate(
+            name=lab.pool, type=lab.pool_type, base_job_template=template, concurrency_limit=lab.at_once
+        )
+        client.create_work_pool(made)
+    return f"work pool {lab.pool}: new, of type {lab.pool_type}, {lab.at_once} runs at a time"
+
+
+def _template(lab: Lab, file: Path) -> dict[str, Any]:
+    """How a run is started: for a container the project's template, with our image; for a process Prefect's."""
+    if lab.pool_type == "process":
+        from prefect.workers.process import ProcessWorker
+
+        return ProcessWorker.get_default_base_job_template()
+    path = file.parent / "infra" / "prefect" / f"{lab.pool_type}-job.json"
+    try:
+        template: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        reason = f"is no template of a work pool ({type(error).__name__})"
+        remedy = "Run in the project's folder, or make the pool first: `prefect work-pool create`"
+        raise InputError(path, reason, remedy, "deploy_failed") from None
+    if lab.image:
+        template["variables"]["properties"]["image"]["default"] = lab.image
     return template
 
 
 def _result_storage(lab: Lab, dry_run: bool) -> str:
     from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 
-    place = places.join(lab.shared, "results")
+    place = places.join(lab.out, "results")
     block = RemoteFileSystem(basepath=place) if places.is_url(place) else LocalFileSystem(basepath=place)
     if not dry_run:
         block.save(BLOCK, overwrite=True)
@@ -151,7 +174,7 @@ def _result_storage(lab: Lab, dry_run: bool) -> str:
 
 
 def _block_slug(lab: Lab) -> str:
-    return f"{'remote' if places.is_url(lab.shared) else 'local'}-file-system/{BLOCK}"
+    return f"{'remote' if places.is_url(lab.out) else 'local'}-file-system/{BLOCK}"
 
 
 def _zombies(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
@@ -181,7 +204,7 @@ def _zombies(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
 def _failures(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
     """Runs of deployments only, so that a failed stage inside a failed job tells once."""
     if not lab.notify:
-        return f"automation “{FAILURES}”: none, as DEXTER_NOTIFY_URL is not set"
+        return _no_news(client, lab, dry_run)
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
     from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import EventTrigger, Posture
@@ -217,6 +240,17 @@ def _failures(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
     return f"automation “{FAILURES}”: by webhook"
 
 
+def _no_news(client: SyncPrefectClient, lab: Lab, dry_run: bool) -> str:
+    """Whoever deploys from a shell that has no URL does not mean to silence what tells already; an empty one does."""
+    known = client.read_automations_by_name(FAILURES)
+    if known and lab.notify is None:
+        return f"automation “{FAILURES}”: stays, though DEXTER_NOTIFY_URL is not set; empty, it ends it"
+    if not dry_run:
+        for each in known:
+            client.delete_automation(each.id)
+    return f"automation “{FAILURES}”: none, as DEXTER_NOTIFY_URL is {'not set' if lab.notify is None else 'empty'}"
+
+
 def _automation(client: SyncPrefectClient, name: str, trigger: EventTrigger, action: ActionTypes) -> None:
     """Make it what it should be; one that is so is left alone, or runs that it waits for would be forgotten."""
     from prefect.events.schemas.automations import AutomationCore
@@ -250,7 +284,7 @@ def _prefect_deploy(lab: Lab, file: Path) -> None:
     environment = {
         **os.environ,
         "DEXTER_WORK_POOL": lab.pool,
-        "DEXTER_OUT": lab.shared,
+        "DEXTER_OUT": lab.out,
         "DEXTER_WORK_DIR": lab.work_dir,
         "DEXTER_RESULTS_BLOCK": _block_slug(lab),
     }

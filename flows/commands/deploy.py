@@ -27,7 +27,10 @@ def deploy(
         str, typer.Option(envvar="DEXTER_OUT", help="Folder or s3://bucket/prefix that every worker reaches.")
     ] = "dexter-out",
     work_dir: Annotated[
-        str, typer.Option(envvar="DEXTER_WORK_DIR", help="Folder that runs begin in.", show_default="this folder")
+        str,
+        typer.Option(
+            envvar="DEXTER_WORK_DIR", help="Folder that runs begin in.", show_default="this folder; in containers /app"
+        ),
     ] = "",
     crash_after: Annotated[
         int, typer.Option(min=35, help="Seconds without a heartbeat, one every 30, until a run is called crashed.")
@@ -37,13 +40,12 @@ def deploy(
     """Make the Prefect server at PREFECT_API_URL run the lab: work pool, result storage, automations, deployments.
 
     Can be repeated. Runs whose process is gone are marked crashed when their heartbeats stop. DEXTER_NOTIFY_URL is an
-    incoming webhook (Slack, Mattermost) that is told of failed runs. Then: prefect worker start --pool dexter
+    incoming webhook (Slack, Mattermost) that is told of failed runs; an empty one ends that. Then: prefect worker start
+    --pool dexter
     """
     from flows.deploy import Lab
     from flows.deploy import deploy as apply
 
-    lab = Lab(
-        pool, pool_type, image, at_once, out, work_dir or os.getcwd(), crash_after, os.environ.get("DEXTER_NOTIFY_URL")
-    )
+    lab = Lab(pool, pool_type, image, at_once, out, work_dir, crash_after, os.environ.get("DEXTER_NOTIFY_URL"))
     for line in apply(lab, file, dry_run=dry_run):
         print(line)
