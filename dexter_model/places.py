@@ -8,23 +8,28 @@ on with ordinary local files either way, so that nothing else knows of S3. Data 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from dexter_model import s3
-from dexter_model.digests import cache_dir, sha256_bytes, write_atomically
+from dexter_model.digests import cache_dir, write_atomically
 from dexter_model.errors import InputError
 
 PUSH_SECONDS = 10.0  # work that a killed writer may lose
+LOOKING = 1 / 20  # of the time at most goes into looking what there is to push
 _READ, _WRITTEN = "s3", "s3-writing"  # folders of the cache: copies to read, and what is being written
 
 log = logging.getLogger(__name__)
+
+Stamps = dict[str, tuple[int, int]]  # size and modification time of files, by their paths below a folder
 
 
 def is_url(place: str | Path) -> bool:
@@ -69,9 +74,9 @@ def local(place: str | Path, *, missing_ok: bool = False) -> Path:
     copy = copy_of(place)
     if is_url(place):
         objects = s3.objects_at(place)
-        if not objects and not missing_ok:
-            raise InputError(place, "there is nothing", "Check the URL", "missing_file")
         _fetch(place, objects, copy)
+        if not missing_ok and not (objects and copy.exists()):
+            raise InputError(place, "there is nothing", "Check the URL", "missing_file")
     return copy
 
 
@@ -138,20 +143,21 @@ class Writing:
 
     def __init__(self, place: str | Path) -> None:
         self.place = place
-        self._remote = is_url(place)
-        self._lock = threading.Lock()
-        self._pushed: dict[str, tuple[int, int]] = {}  # what S3 has, as size and modification time here
         self.folder = Path(place)
-        if self._remote:
-            bucket, key = s3.split(place)
-            (cache_dir() / _WRITTEN).mkdir(exist_ok=True)
-            self._scratch = Path(tempfile.mkdtemp(dir=cache_dir() / _WRITTEN))
-            self.folder = self._scratch / bucket / key
-            _fetch(place, s3.objects_at(place), self.folder)
-            self._pushed = self._stamps()
+        self.seconds_looking = 0.0  # what the last push spent on finding what changed
+        self._lock = threading.Lock()
+        self._pushed: Stamps = {}  # what S3 has
+        self._scratch = _Scratch() if is_url(place) else None
         try:
+            if self._scratch:
+                self.folder = self._scratch.folder.joinpath(*s3.split(place))
+                _fetch(place, s3.objects_at(place), self.folder)
+                self._pushed = _stamps(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, OSError):
+                raise
             reason = f"cannot be made a folder ({error.strerror})"
             raise InputError(place, reason, "Name another folder with --out", "out_unwritable") from None
 
@@ -161,68 +167,90 @@ class Writing:
         Raises:
             InputError: S3 cannot be reached or refuses (``s3_unreachable``).
         """
-        if self._remote:
+        if self._scratch:
             with self._lock, s3.s3_errors(self.place):
                 self._push()
 
     def _push(self) -> None:
-        first = self._stamps()
-        now = self._stamps()  # looked at after the JSON files, and so holding all that these tell of
+        began = time.monotonic()
+        now = _stamps(self.folder)
+        self.seconds_looking = time.monotonic() - began
         changed = [name for name, stamp in now.items() if self._pushed.get(name) != stamp]
         gone = [name for name in self._pushed if name not in now]
-        data = [name for name in changed if not _tells(name)]
+        data, telling = ([name for name in changed if _tells(name) == tells] for tells in (False, True))
         folders = {os.path.dirname(name) for name in data}
-        outdated = [n for n in self._pushed if _tells(n) and os.path.dirname(n) in folders and n in changed]
-        unfinished = [n for n in gone if _tells(n) and (self.folder / n).parent.is_dir()]
+        outdated = [name for name in telling if name in self._pushed and os.path.dirname(name) in folders]
+        unfinished = [name for name in gone if _tells(name) and (self.folder / name).parent.is_dir()]
         self._delete([*outdated, *unfinished])
         self._upload(data, now)
-        self._tell([name for name in changed if _tells(name) and first.get(name) == now[name]], now)
+        self._tell(telling, now)
         for pruned in (True, False):  # what tells of others goes first
             self._delete([name for name in gone if name in self._pushed and _tells(name) == pruned])
 
-    def _tell(self, chosen: Iterable[str], now: Mapping[str, tuple[int, int]]) -> None:
+    def _tell(self, chosen: list[str], now: Stamps) -> None:
         """Write JSON files, each if nothing in its folder changed since what is beside it was written."""
         contents = {}
         for name in chosen:
             with contextlib.suppress(FileNotFoundError):
                 contents[name] = (self.folder / name).read_bytes()
-        later = self._stamps()
+        later = _stamps(self.folder) if contents else now
+        moving = {os.path.dirname(name) for name, _ in now.items() ^ later.items()}
         for name, content in contents.items():
-            if _beside(name, later) == _beside(name, now):
+            if os.path.dirname(name) not in moving:
                 write(join(self.place, name), content)
                 self._pushed[name] = now[name]
 
-    def _stamps(self) -> dict[str, tuple[int, int]]:
-        """Size and modification time of the files by name; hidden ones are half-written."""
-        stamps = {}
-        for folder, folders, found in os.walk(self.folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for path in (Path(folder, name) for name in found if not name.startswith(".")):
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.stat()
-                    stamps[path.relative_to(self.folder).as_posix()] = (status.st_size, status.st_mtime_ns)
-        return stamps
-
-    def _upload(self, chosen: Iterable[str], stamps: dict[str, tuple[int, int]]) -> None:
-        def upload(name: str) -> str | None:
+    def _upload(self, chosen: list[str], now: Stamps) -> None:
+        def upload(name: str) -> None:
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile: the next push deletes it
                 s3.upload(self.folder / name, join(self.place, name))
-                return name
-            return None
+                self._pushed[name] = now[name]
 
-        for name in s3.at_once(upload, chosen):
-            if name is not None:
-                self._pushed[name] = stamps[name]
+        s3.at_once(upload, chosen)
 
     def _delete(self, chosen: list[str]) -> None:
-        s3.at_once(lambda name: s3.delete(join(self.place, name)), chosen)
-        for name in chosen:
+        def delete(name: str) -> None:
+            s3.delete(join(self.place, name))
             del self._pushed[name]
 
-    def close(self) -> None:
-        """Remove the copy."""
-        if self._remote:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        s3.at_once(delete, chosen)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Remove the copy, or leave it for good to whoever was told where it is."""
+        if self._scratch:
+            self._scratch.close(keep=keep)
+
+
+class _Scratch:
+    """A folder of the cache for what is being written. A lock tells that the writer lives: without, the next clears it
+    away, as what a killed one left; ``close`` with ``keep`` takes away the lock's file, and so nobody ever does.
+    """
+
+    def __init__(self) -> None:
+        written = cache_dir() / _WRITTEN
+        written.mkdir(exist_ok=True)
+        with (written / ".lock").open("w") as door:  # between a folder's making and its lock nobody else looks at it
+            fcntl.flock(door, fcntl.LOCK_EX)
+            for left in written.glob("*/.lock"):
+                _clear_if_left(left)
+            self.folder = Path(tempfile.mkdtemp(dir=written))
+            self._alive = (self.folder / ".lock").open("w")
+            fcntl.flock(self._alive, fcntl.LOCK_EX)
+
+    def close(self, *, keep: bool) -> None:
+        """End its use."""
+        if keep:
+            (self.folder / ".lock").unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._alive.close()
+
+
+def _clear_if_left(lock: Path) -> None:
+    """Remove what a writer left, unless it lives."""
+    with contextlib.suppress(OSError), lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -235,7 +263,7 @@ def writing(place: str | Path) -> Iterator[Writing]:
     written, over = Writing(place), threading.Event()
 
     def push_now_and_then() -> None:
-        while not over.wait(PUSH_SECONDS):
+        while not over.wait(max(PUSH_SECONDS, written.seconds_looking / LOOKING)):
             try:
                 written.push()
             except InputError as error:  # the last push raises
@@ -253,6 +281,7 @@ def writing(place: str | Path) -> Iterator[Writing]:
         try:
             written.push()
         except InputError as error:
+            written.close(keep=True)
             reason = f"{error.reason}; what was written stays in {written.folder}"
             raise InputError(place, reason, error.remedy, error.code) from error
         written.close()
@@ -263,9 +292,35 @@ def _tells(name: str) -> bool:
     return name.endswith(".json")
 
 
-def _beside(name: str, stamps: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """What is in a file's folder."""
-    return {other: stamp for other, stamp in stamps.items() if os.path.dirname(other) == os.path.dirname(name)}
+def _stamps(folder: Path) -> Stamps:
+    """What is in a folder; hidden files are half-written. All that a JSON file here tells of is found as well."""
+    stamps: Stamps = {}
+    waiting = [""]
+    for below in waiting:
+        found = _visible(folder / below)
+        telling = [each for each in found if _tells(each.name)]
+        if telling:  # what they told of when they were looked at is there by now
+            stamps |= _stamps_of(telling, below)
+            found = [each for each in _visible(folder / below) if not _tells(each.name)]
+        stamps |= _stamps_of(found, below)
+        waiting += [f"{below}{each.name}/" for each in found if each.is_dir(follow_symlinks=False)]
+    return stamps
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        return [each for each in found if not each.name.startswith(".")]
+    return []
+
+
+def _stamps_of(files: Iterable[os.DirEntry[str]], below: str) -> Stamps:
+    stamps: Stamps = {}
+    for each in files:
+        with contextlib.suppress(FileNotFoundError):
+            if each.is_file():
+                status = each.stat()
+                stamps[below + each.name] = (status.st_size, status.st_mtime_ns)
+    return stamps
 
 
 def shown(path: str | Path) -> str:
@@ -288,17 +343,15 @@ def _fetch(place: str | Path, objects: list[s3.Object], copy: Path) -> None:
             path.unlink(missing_ok=True)
 
     def fetch(each: s3.Object) -> None:
-        path, stamp = copy / each.name, _time_of(each.etag)
+        path = copy / each.name
         with contextlib.suppress(OSError):
             status = path.stat()
-            if (status.st_size, status.st_mtime_ns) == (each.size, stamp):
+            if (status.st_size, status.st_mtime_ns) == (each.size, s3.time_of(each.etag)):
                 return
-        s3.download(join(place, each.name) if each.name else str(place), path, stamp)
+        try:
+            s3.download(join(place, each.name) if each.name else str(place), path)
+        except s3.NoObjectError:  # since it was listed
+            path.unlink(missing_ok=True)
 
     with s3.s3_errors(place):
         s3.at_once(fetch, objects)
-
-
-def _time_of(etag: str) -> int:
-    """A modification time (ns) that stands for an object's content, so that digests are cached by it as well."""
-    return int(sha256_bytes(etag.encode())[:15], 16)

@@ -10,13 +10,17 @@ import contextlib
 import functools
 import io
 import os
+import random
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from dexter_model.digests import sha256_bytes
 from dexter_model.errors import InputError
 from dexter_model.refusals import refusal
 from dexter_model.tally import watch_s3
@@ -37,6 +41,10 @@ class Object:
     name: str
     etag: str
     size: int
+
+
+class NoObjectError(FileNotFoundError):
+    """There is no such object."""
 
 
 def client() -> BaseClient:
@@ -140,17 +148,9 @@ def get(url: str | Path) -> bytes:
         FileNotFoundError: there is none.
         InputError: S3 cannot be reached or refuses (``s3_unreachable``, ``s3_refused``).
     """
-    from botocore.exceptions import ClientError
-
-    bucket, key = split(url)
     content = io.BytesIO()
     with s3_errors(url):
-        try:
-            client().download_fileobj(bucket, key, content, Config=_transfer())  # which repeats what breaks off
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
-                raise
-            raise FileNotFoundError(2, "No such object", str(url)) from None
+        _fetch(url, content)
     return content.getvalue()
 
 
@@ -168,18 +168,54 @@ def delete(url: str | Path) -> None:
         client().delete_object(Bucket=bucket, Key=key)
 
 
-def download(url: str, path: Path, stamp: int) -> None:
-    """Fetch an object as a file with the modification time ``stamp`` (ns), whole or not at all."""
-    bucket, key = split(url)
+def download(url: str, path: Path) -> None:
+    """Fetch an object as a file with the modification time that stands for what came, whole or not at all.
+
+    Raises:
+        NoObjectError: there is none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".")
-    os.close(descriptor)
     try:
-        client().download_file(bucket, key, scratch, Config=_transfer())
+        with open(descriptor, "wb") as file:
+            stamp = time_of(_fetch(url, file))
         os.utime(scratch, ns=(stamp, stamp))
         os.replace(scratch, path)
     finally:
         Path(scratch).unlink(missing_ok=True)
+
+
+def time_of(etag: str) -> int:
+    """A modification time (ns) that stands for an object's content, so that digests are cached by it as well."""
+    return int(sha256_bytes(etag.encode())[:15], 16)
+
+
+def _fetch(url: str | Path, file: IO[bytes]) -> str:
+    """Write an object into a file and return the ETag of what came: it may be younger than a listing.
+
+    One request has all of it, so that no two contents are mixed; boto3 repeats that, but not an answer that breaks off.
+    """
+    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+    bucket, key = split(url)
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            answer = client().get_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
+                raise
+            raise NoObjectError(2, "No such object", str(url)) from None
+        file.seek(0)
+        file.truncate()
+        try:
+            with contextlib.closing(answer["Body"]) as body:
+                shutil.copyfileobj(body, file, 1 << 20)
+            return str(answer["ETag"])
+        except (HTTPClientError, IncompleteReadError):
+            if not left:
+                raise
+        time.sleep(random.uniform(0, 0.1 * 2 ** (ATTEMPTS - left)))
+    raise AssertionError("the last attempt returns or raises")
 
 
 def upload(path: Path, url: str) -> None:

@@ -11,7 +11,6 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +63,7 @@ class FaultProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Passing)
         self.upstream = urlsplit(endpoint).netloc
         self.stall = stall
+        self.over = threading.Event()
         self.plan: Plan | None = None
         self.requests: Counter[tuple[str, str]] = Counter()
         self.injected: Counter[str] = Counter()
@@ -94,7 +94,7 @@ def faults(endpoint: str, stall: float = 3.0) -> Iterator[FaultProxy]:
 
     Args:
         endpoint: URL of the server.
-        stall: seconds that a stalled request waits before its connection closes.
+        stall: seconds that a stalled request waits before its connection closes, if the proxy does not end first.
     """
     proxy = FaultProxy(endpoint, stall)
     thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
@@ -102,6 +102,7 @@ def faults(endpoint: str, stall: float = 3.0) -> Iterator[FaultProxy]:
     try:
         yield proxy
     finally:
+        proxy.over.set()
         proxy.shutdown()
         proxy.server_close()
 
@@ -116,7 +117,7 @@ class _Passing(BaseHTTPRequestHandler):
         body = self._body()
         fault = self.server.fate(self.command, self.path)
         if fault == "stalled":
-            time.sleep(self.server.stall)
+            self.server.over.wait(self.server.stall)
         if fault in ("stalled", "dropped"):
             return self._reset()
         if fault in ("internal error", "slow down"):

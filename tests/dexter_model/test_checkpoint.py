@@ -22,8 +22,10 @@ from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
 from dexter_model.expression.denoiser import ClassifierFreeDenoiser
 from dexter_model.expression.sampling import load_denoiser
+from dexter_model.places import writing
 from dexter_model.training.checkpoint import (
     export_checkpoint,
+    last_meta,
     latest_checkpoint,
     load_checkpoint,
     load_training_state,
@@ -32,6 +34,8 @@ from dexter_model.training.checkpoint import (
     step_folder,
     write_checkpoint,
 )
+from dexter_model.training.config import LoopConfig
+from dexter_model.training.run import begin_run, publish
 
 CONFIG = ExpressionConfig(DenoiserConfig(channels=8, layers=2, window=16))
 META: dict[str, Any] = {
@@ -96,6 +100,27 @@ def test_the_newest_checkpoint_of_a_run_is_found_and_old_ones_go(tmp_path: Path)
     assert load_checkpoint(tmp_path).meta["step"] == 1000
     prune_checkpoints(checkpoints, keep=2)
     assert sorted(os.listdir(checkpoints)) == ["step_00000999", "step_00001000"]
+
+
+def test_a_checkpoint_that_was_cut_short_gives_way_to_the_whole_one_before(tmp_path: Path, moto_bucket: str) -> None:
+    """A writer that was killed at S3 leaves the weights of a step without what is written last."""
+    meta = {name: value for name, value in META.items() if name not in ("step", "history")}
+    model = ClassifierFreeDenoiser(CONFIG.denoiser)
+    run = begin_run(model, LoopConfig(), tmp_path, meta)
+    for run.step in (10, 20):
+        publish(run)
+    (step_folder(tmp_path / "checkpoints", 20) / "checkpoint.json").unlink()
+    with writing(f"{moto_bucket}/out") as written:
+        shutil.copytree(tmp_path, written.folder, dirs_exist_ok=True)
+    for out in (tmp_path, f"{moto_bucket}/out"):
+        assert load_checkpoint(out).meta["step"] == 10
+        assert (last_meta(out) or {})["step"] == 10
+    with writing(f"{moto_bucket}/out") as written:
+        run = begin_run(model, LoopConfig(), written.folder, meta)
+        assert run.step == 10
+        run.step = 20
+        publish(run)
+    assert load_checkpoint(f"{moto_bucket}/out").meta["step"] == 20
 
 
 def test_an_exported_model_is_half_the_size(checkpoint: Path, tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from fault_proxy import FAULTS, at_random, faults
 from s3_servers import S3Server
 
 from dexter_model import places, s3
-from dexter_model.digests import file_digest
+from dexter_model.digests import cache_dir, file_digest, sha256_bytes
 from dexter_model.errors import InputError
 
 
@@ -87,10 +89,49 @@ def test_what_is_not_there(moto_bucket: str) -> None:
     assert not places.local(url, missing_ok=True).exists()
     with pytest.raises(FileNotFoundError):
         places.read(url)
+    for look in (places.local, places.read, places.Writing):
+        with pytest.raises(InputError) as caught:
+            look(f"{moto_bucket}-of-nobody/x")
+        assert caught.value.code == "s3_refused"
+        assert str(caught.value).startswith(f"{moto_bucket}-of-nobody/x: there is no such bucket")
+    assert not scratch()
+
+
+def once(event: str, action: Callable[[], None]) -> None:
+    """Do something right before the next request of a kind."""
+    events = s3.client().meta.events
+
+    def do(**_: object) -> None:
+        events.unregister(event, do)
+        action()
+
+    events.register(event, do)
+
+
+def test_a_copy_is_known_by_what_was_fetched_and_not_by_what_was_listed(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/in"
+    put(f"{url}/a", b"one")
+    once("before-call.s3.GetObject", lambda: put(f"{url}/a", b"two"))
+    assert (places.local(url) / "a").read_bytes() == b"two"
+    assert file_digest(places.local(url) / "a") == sha256_bytes(b"two")
+    put(f"{url}/a", b"one")
+    assert (places.local(url) / "a").read_bytes() == b"one"
+    assert file_digest(places.local(url) / "a") == sha256_bytes(b"one")
+
+
+def test_what_is_removed_after_it_was_listed_is_not_there(moto_bucket: str) -> None:
+    url = f"{moto_bucket}/in"
+    for name in "ab":
+        put(f"{url}/{name}", b"1")
+    places.local(url)
+    put(f"{url}/b", b"2")
+    once("before-call.s3.GetObject", lambda: places.remove(f"{url}/b"))
+    assert [path.name for path in places.local(url).iterdir()] == ["a"]
+    put(f"{url}/a", b"2")
+    once("before-call.s3.GetObject", lambda: places.remove(f"{url}/a"))
     with pytest.raises(InputError) as caught:
-        places.local(f"{moto_bucket}-of-nobody/x")
-    assert caught.value.code == "s3_refused"
-    assert "no such bucket" in str(caught.value)
+        places.local(f"{url}/a")
+    assert caught.value.code == "missing_file"
 
 
 @pytest.mark.parametrize("key", ["corpus/../../escaped", "corpus//x", "corpus/./x"])
@@ -198,7 +239,8 @@ def test_other_credentials_are_another_client(moto_server: S3Server, monkeypatch
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_on_the_way_change_nothing(fault: str, moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request in six fails; everything is written, read and removed all the same, and little is repeated."""
-    monkeypatch.setattr(s3, "READ_SECONDS", 0.5)
+    if fault == "stalled":
+        monkeypatch.setattr(s3, "READ_SECONDS", 0.5)
     url = f"{moto_server.new_bucket()}/out"
     contents = {f"{name}.mid": os.urandom(5000) for name in range(12)} | {"renders.json": b"{}"}
     with faults(moto_server.endpoint, 1.0) as proxy, dataclasses.replace(moto_server, endpoint=proxy.endpoint).used():
@@ -214,7 +256,7 @@ def test_faults_on_the_way_change_nothing(fault: str, moto_server: S3Server, mon
         proxy.plan = None
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
     assert proxy.injected[fault] > 2
-    assert proxy.requests.total() < 120  # a calm job needs some 60
+    assert proxy.requests.total() < 100  # a calm job needs some 45
     with moto_server.used():
         assert places.names(url) == sorted(contents)
 
@@ -271,7 +313,58 @@ def test_what_cannot_be_written_stays_here(moto_bucket: str, monkeypatch: pytest
         work()
     kept = re.search(r"stays in (\S+)", caught.value.reason)
     assert kept is not None
+    monkeypatch.undo()
+    with places.writing(url):
+        pass
     assert Path(kept[1].rstrip(".;"), "work").read_text() == "of a night"
+
+
+def scratch() -> list[str]:
+    """What is in the cache of what is being written."""
+    return sorted(path.name for path in (cache_dir() / "s3-writing").glob("*") if path.name != ".lock")
+
+
+def test_what_a_killed_writer_left_is_cleared_away_and_not_what_another_writes(moto_bucket: str) -> None:
+    code = """
+import os, signal, sys
+from dexter_model import places
+with places.writing(sys.argv[1]) as written:
+    (written.folder / "a").write_text("a")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    before = set(scratch())
+    killed = subprocess.run([sys.executable, "-c", code, f"{moto_bucket}/out"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = set(scratch()) - before
+    assert len(left) == 1
+    with places.writing(f"{moto_bucket}/a") as one:
+        (one.folder / "a").write_text("a")
+        with places.writing(f"{moto_bucket}/b") as other:
+            (other.folder / "b").write_text("b")
+            assert not left & set(scratch())
+    assert places.names(moto_bucket) == ["a/a", "b/b"]
+    assert set(scratch()) == before
+
+
+def test_a_push_that_failed_goes_on_where_it_was(moto_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploaded: list[str] = []
+    upload = s3.upload
+
+    def failing(path: Path, url: str) -> None:
+        if path.name == "z" and "z" not in uploaded:
+            uploaded.append("z")
+            raise InputError(url, "is away", "Wait", "s3_unreachable")
+        uploaded.append(path.name)
+        upload(path, url)
+
+    monkeypatch.setattr(s3, "upload", failing)
+    with places.writing(f"{moto_bucket}/out") as written:
+        for name in "abz":
+            (written.folder / name).write_text(name)
+        with pytest.raises(InputError):
+            written.push()
+    assert places.names(f"{moto_bucket}/out") == ["a", "b", "z"]
+    assert uploaded.count("a") == uploaded.count("b") == 1
 
 
 def test_what_tells_of_files_that_change_meanwhile_waits(moto_bucket: str) -> None:
