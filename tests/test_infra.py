@@ -339,8 +339,8 @@ def test_work_pool_templates_are_whole(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["kubernetes", "docker"])
-def test_a_run_joins_ray_before_it_begins(kind: str) -> None:
-    """The wrapper runs Prefect's command as it is given, and not when Ray cannot be joined."""
+def test_a_run_joins_ray_before_it_begins(kind: str, tmp_path: Path) -> None:
+    """The wrapper runs Prefect's command as it is given, and not when Ray cannot be joined, or there are no secrets."""
     pool = template(kind)
     told = filled(pool["job_configuration"], pool["variables"]["properties"])
     wrapper = (
@@ -349,19 +349,24 @@ def test_a_run_joins_ray_before_it_begins(kind: str) -> None:
         else told["container_create_kwargs"]["entrypoint"]
     )
     assert wrapper[:2] == ["bash", "-c"]
+    (tmp_path / "run.env").write_text("RAY_AUTH_TOKEN=secret\n")
+    script = wrapper[2].replace("/run/secrets/dexter", str(tmp_path))
 
     def run(joined: bool) -> str:
         """With a shell function in place of `ray`."""
-        script = f'ray() {{ echo "ray $*"; {"true" if joined else "false"}; }}; {wrapper[2]}'
-        command = ["bash", "-c", script, *wrapper[3:], "echo", "a run", "with spaces"]
+        stub = f'ray() {{ echo "ray $*"; {"true" if joined else "false"}; }}'
+        command = ["bash", "-c", f"{stub}; {script}", *wrapper[3:], "sh", "-c", "echo $0 $RAY_AUTH_TOKEN", "a run"]
         environment = {"PATH": os.environ["PATH"], "RAY_ADDRESS": "head:6379"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
 
     assert run(True).splitlines() == [
         "ray start --address=head:6379 --num-cpus=0 --object-store-memory=500000000",
-        "a run with spaces",
+        "a run secret" if kind == "docker" else "a run",
     ]
     assert "a run" not in run(False)
+    if kind == "docker":
+        (tmp_path / "run.env").unlink()
+        assert run(True) == ""
 
 
 def test_machines_are_what_ray_takes() -> None:
@@ -379,10 +384,120 @@ def test_machines_are_what_ray_takes() -> None:
         market = kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType")
         assert (market == "spot") == (name != cluster["head_node_type"])
         assert kind["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
-        assert kind["node_config"]["IamInstanceProfile"]["Name"] in (INFRA / "iam" / "ray-autoscaler.json").read_text()
+        role = kind["node_config"]["IamInstanceProfile"]["Name"]
+        assert role == ("dexter-head" if name == cluster["head_node_type"] else "dexter-lab")
     assert sum(kind.get("max_workers", 0) for kind in kinds.values()) <= cluster["max_workers"]
-    assert "--env=RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+    assert {"--env=RAY_AUTH_MODE=token", "--env=RAY_ADDRESS=auto"} <= set(cluster["docker"]["run_options"])
     assert "--dashboard-host=127.0.0.1" in str(cluster["head_start_ray_commands"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ("echo 0123456789abcdef0123456789abcdef", True),
+        ("true", False),
+        ("echo None", False),  # what the CLI says of a secret without text
+        ("false", False),
+        ("echo 0123456789abcdef0123456789abcdef; false", False),
+    ],
+)
+def test_a_machine_starts_with_a_token_or_not_at_all(answer: str, kept: bool, tmp_path: Path) -> None:
+    """Its first commands, as Ray has a login shell run them, with functions in place of what a machine has."""
+    cluster = yaml.safe_load((INFRA / "ray-aws.yaml").read_text())
+    (mount,) = (each for each in cluster["docker"]["run_options"] if each.startswith("--volume="))
+    *_, command = cluster["initialization_commands"]
+    stubs = f'aws() {{ {answer}; }}; sudo() {{ echo "$*"; if [ "$2" = -o ]; then cat > token; fi; }}'
+    done = subprocess.run(["bash", "-c", f"{stubs}; ({command})"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode == 0, (tmp_path / "token").exists()) == (kept, kept)
+    if kept:
+        assert (tmp_path / "token").read_text() == "0123456789abcdef" * 2
+        path = done.stdout.split()[-1]
+        assert mount.startswith(f"--volume={path}:")
+        assert done.stdout.splitlines()[-1] == f"install -o 10001 -m 400 /dev/stdin {path}"
+
+
+def test_the_head_starts_machines_by_the_rights_it_has_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray's own autoscaler asks of EC2 from a machine's start to its end; moto knows no conditions of EC2's."""
+    import boto3
+    from moto import mock_aws
+    from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    asked: list[tuple[str, dict[str, Any]]] = []
+    cluster = yaml.safe_load((INFRA / "ray-aws.yaml").read_text())
+    config = cluster["available_node_types"]["gpu"]["node_config"]
+    with mock_aws():
+        ec2 = boto3.client("ec2", region_name="eu-central-1")
+        boto3.client("iam").create_instance_profile(InstanceProfileName=config["IamInstanceProfile"]["Name"])
+        network = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+        provider = AWSNodeProvider({**cluster["provider"], "cluster_name": "dexter"}, cluster["cluster_name"])
+        for client in (provider.ec2.meta.client, provider.ec2_fail_fast.meta.client):
+            client.meta.events.register(
+                "provide-client-params.ec2", lambda params, model, **_: asked.append((model.name, params))
+            )
+        provider.create_node({**config, "ImageId": image, "SubnetIds": [network]}, {"ray-node-type": "worker"}, 1)
+        (node,) = provider.non_terminated_nodes({"ray-node-type": "worker"})
+        provider.set_node_tags(node, {"ray-node-status": "up-to-date"})
+        provider.terminate_node(node)
+    statements = json.loads((INFRA / "iam" / "ray-autoscaler.json").read_text())["Statement"]
+    allowed = {action for each in statements for action in each["Action"]}
+    assert {f"ec2:{name}" for name, _ in asked} == allowed - {"iam:PassRole"}
+    started = dict(asked)["RunInstances"]
+    tags = {each["Key"]: each["Value"] for each in started["TagSpecifications"][0]["Tags"]}
+    assert [each["ResourceType"] for each in started["TagSpecifications"]] == ["instance"]
+    for statement in statements:
+        conditions = statement.get("Condition", {})
+        assert set(conditions) <= {"StringEquals"}, "what is not told must not pass"
+        for key, value in conditions.get("StringEquals", {}).items():
+            assert "/" not in key or tags[key.partition("/")[2]] == value
+    (passing,) = (each for each in statements if "iam:PassRole" in each["Action"])
+    assert passing["Resource"].endswith(f"role/{config['IamInstanceProfile']['Name']}")
+
+
+def test_the_object_store_fits_into_shared_memory() -> None:
+    """Else Ray would put it on disk: a container has 64 MB unless it is told, and Ray takes 30 % of the memory."""
+    groups = []
+    for kind in RAY:
+        cluster = manifest(kind)["spec"].get("rayClusterSpec") or manifest(kind)["spec"]
+        groups += [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert len(groups) == 5
+    for group in groups:
+        (shm,) = (each for each in group["template"]["spec"]["volumes"] if each["name"] == "shm")
+        assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+        assert 0 < int(group["rayStartParams"]["object-store-memory"]) < 1 << 30
+
+
+def test_a_docker_run_gets_what_the_labs_own_worker_has() -> None:
+    """Settings by the template, secrets by the file that the runbook makes; Prefect's by its worker."""
+    lab = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    worker = lab["services"]["prefect-worker"]["environment"]
+    variables = template("docker")["variables"]["properties"]
+    settings = variables["env"]["default"]
+    secret = set(re.findall(r'"([A-Z_]+)=\$', blocks()))
+    assert secret == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"}
+    not_a_runs = {"DEXTER_OUT", "DEXTER_NOTIFY_URL", "PREFECT_API_AUTH_STRING"}
+    assert set(worker) == set(settings) | secret | not_a_runs
+    assert {name: worker[name] for name in settings} == settings
+    assert variables["networks"]["default"] == [f"{lab['name']}_default"]
+    mounts = dict(reversed(each.removesuffix(":ro").split(":")) for each in variables["volumes"]["default"])
+    assert settings["DEXTER_DATASETS_ROOT"] in mounts
+    (made,) = re.findall(r"/dev/stdin (\S+)/run.env", blocks())
+    (read,) = re.findall(r" \. (\S+)/run.env", variables["container_create_kwargs"]["default"]["entrypoint"][2])
+    assert mounts[read] == made
+
+
+def test_files_that_the_runbook_names_are_there() -> None:
+    for readme in (INFRA / "README.md", ROOT / "docker" / "README.md"):
+        told = readme.read_text()
+        links = re.findall(r"\]\((?!http)([^)#]+)\)", told)
+        names = re.findall(
+            r"(?<![\w/.:-])((?:infra|docker|configs|tests|docs|iam|kubernetes|prefect|grafana)/[\w./-]*)", told
+        )
+        assert len(names) > 4
+        for name in {*links, *names} - {"docker/.env", "prefect/"}:
+            assert (readme.parent / name).exists() or (ROOT / name).exists(), name
 
 
 def blocks() -> str:
