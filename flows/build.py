@@ -11,19 +11,19 @@ from dexter_model.errors import InputError
 from flows.facts import of_build
 from flows.parameters import BuildParameters
 from tasks.build import BuildResult, build_dataset
-from tasks.orchestration import HOUR, flow, only_writer, publish_markdown, tag_run
+from tasks.orchestration import DAY, flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.runs import recorded
 
 _REASONS_TOLD = 12
 
 
-@flow(name="build-dataset", flow_run_name="build {parameters.store}", timeout_seconds=48 * HOUR)
+@flow(name="build-dataset", flow_run_name="build {parameters.store}", timeout_seconds=2 * DAY)
 @recorded("build", lambda parameters: parameters.store, of_build)
 def build(parameters: BuildParameters) -> BuildResult:
     """Make the data set hold the corpora as they are now; what did not change is not computed again."""
     tag_run(store=parameters.store)
-    with only_writer(parameters.store):
+    with only_writer(parameters.store, shared=True):
         result = _build(parameters, dry_run=False)
     for line in told(result):
         say(line)

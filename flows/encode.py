@@ -8,13 +8,13 @@ from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.reading.sandbox import Sandbox
 from flows.parameters import EncodeParameters
 from tasks.encode import Encoded, encode_corpus, encode_files
-from tasks.orchestration import flow
+from tasks.orchestration import HOUR, flow
 from tasks.progress import say, track
 
 ONE_FILE_SECONDS = 10.0  # of the processor, for a file that a person waits for
 
 
-@flow(name="encode", flow_run_name="encode {parameters.out}")
+@flow(name="encode", flow_run_name="encode {parameters.out}", timeout_seconds=24 * HOUR)
 def encode(parameters: EncodeParameters) -> Encoded:
     """Encode one performance to a file, or a corpus to a folder of them; no cluster takes part."""
     out = parameters.out

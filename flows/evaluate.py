@@ -11,13 +11,13 @@ from flows.facts import of_evaluation
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.evaluate import evaluate as evaluate_renders
-from tasks.orchestration import flow, publish_link, publish_markdown, tag_run
+from tasks.orchestration import HOUR, flow, publish_link, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
 from tasks.runs import recorded
 
 
-@flow(name="evaluate", flow_run_name="evaluate {parameters.out}")
+@flow(name="evaluate", flow_run_name="evaluate {parameters.out}", timeout_seconds=12 * HOUR)
 @recorded("evaluate", lambda parameters: parameters.out, of_evaluation)
 def evaluate(parameters: EvaluateParameters, page: bool = True) -> EvaluationResult:
     """Measure renders against every human performance of their pieces, beside the references.

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from dexter_model import places
 from dexter_model.digests import json_digest
-from dexter_model.expression.renders import LISTING
-from dexter_model.training.checkpoint import META
+from tasks.runs import PASSED, REGRESSION
 
 if TYPE_CHECKING:
     from tasks.build import BuildResult
     from tasks.evaluate import EvaluationResult
     from tasks.render import RenderResult
     from tasks.train import TrainResult
-
-PASSED, REGRESSION = "passed", "regression"
 
 
 def of_build(result: BuildResult) -> dict[str, Any]:
@@ -34,24 +31,22 @@ def of_build(result: BuildResult) -> dict[str, Any]:
 
 def of_training(result: TrainResult) -> dict[str, Any]:
     """The checkpoint, and the data set it was trained on."""
-    described = _json(str(result.checkpoint), META)
     return {
         "digest": result.digest,
         "steps": result.steps,
         "loss": round(result.loss, 4),
-        "inputs": {"data set": described["dataset"]["digest"]},
+        "inputs": {"data set": result.dataset},
     }
 
 
 def of_renders(result: RenderResult) -> dict[str, Any]:
     """Digest of all renders by name, how many there are, and the checkpoint they were made with."""
-    checkpoint = _json(str(result.folder), LISTING)["checkpoint"]
     return {
         "digest": json_digest([[row["name"], row["digest"], row["codec_digest"]] for row in result.renders]),
         "renders": len(result.renders),
         "made": result.made,
         "quarantined": len(result.quarantined),
-        "inputs": {f"checkpoint {checkpoint['label']}": checkpoint["digest"]},
+        "inputs": {f"checkpoint {result.checkpoint['label']}": result.checkpoint["digest"]},
     }
 
 
@@ -59,7 +54,7 @@ def of_evaluation(result: EvaluationResult) -> dict[str, Any]:
     """The verdict if there is a baseline, the main figures of every system, and what was compared."""
     from dexter_model.metrics.regression import headline  # polars: not for who renders one file
 
-    content = _json(str(result.out), "evaluation.json")
+    content: dict[str, Any] = json.loads(places.read(places.join(str(result.out), "evaluation.json")))
     systems = {f"system {system['name']}": system["renders_digest"] for system in content["systems"]}
     facts = {
         "digest": result.digest,
@@ -86,8 +81,3 @@ def figures(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         if name is not None and row["mean"] is not None:
             found.setdefault(row["system"], {})[name] = row["mean"]
     return found
-
-
-def _json(place: str, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(places.read(places.join(place, name)))
-    return content

@@ -2,8 +2,9 @@
 
 Every night has a folder of its own, ``nights/DATE_COMMIT``, so that nothing rendered by yesterday's code is taken for
 today's; a night that was interrupted goes on in its folder while date and code are the same. ``nights.json`` tells of
-the finished ones and which of them is accepted: the first, until ``accept`` names a later one. A night is held against
-the accepted one and not against the one before, or figures could get worse by a tolerance every night.
+the finished ones and which of them is accepted: the first (unless it is worse than a baseline that it was given), until
+``accept`` names a later one. A night is held against the accepted one and not against the one before, or figures could
+get worse by a tolerance every night.
 """
 
 from __future__ import annotations
@@ -21,16 +22,15 @@ from dexter_model.metrics.regression import headline
 from flows import build as building
 from flows.build import build
 from flows.parameters import EvaluateParameters, NightlyParameters, RenderParameters, ReportParameters
-from flows.render import model_of, render
+from flows.render import render
 from flows.report import report
-from flows.stages import Stages, evaluated
+from flows.stages import evaluated, run_stage, table_of_stages, tell, write_run
 from tasks.evaluate import EvaluationResult
-from tasks.orchestration import HOUR, flow, link_to, only_writer, publish_markdown, tag_run
+from tasks.orchestration import DAY, flow, link_to, only_writer, publish_markdown, tag_run
 from tasks.progress import say
-from tasks.runs import recorded
+from tasks.runs import FIRST, PASSED, REGRESSION, recorded, stages_done
 
 HISTORY, NIGHTS = "nights.json", "nights"
-FIRST, PASSED, REGRESSED = "first", "passed", "regression"
 _TOLD = 14  # nights in the artifact
 
 
@@ -44,10 +44,10 @@ class Night:
     headline: str
 
 
-@flow(name="nightly", flow_run_name="nightly {parameters.out}", timeout_seconds=20 * HOUR)
+@flow(name="nightly", flow_run_name="nightly {parameters.out}", timeout_seconds=5 * DAY)
 @recorded("nightly", lambda parameters: parameters.out)
 def nightly(parameters: NightlyParameters) -> Night:
-    """Build, render with one checkpoint, evaluate beside the accepted night, report; the first night is accepted.
+    """Build, render with one checkpoint, evaluate beside the accepted night, report; the first good night is accepted.
 
     Raises:
         RegressionError: worse than the accepted night; everything was written and published before.
@@ -63,12 +63,12 @@ def nightly(parameters: NightlyParameters) -> Night:
 def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None]:
     history = read_history(parameters.out)
     name, baseline = begun(history), baseline_of(parameters, history)
-    folder, stages = places.join(parameters.out, NIGHTS, name), Stages()
-    data = stages.run("build", lambda: build(parameters.build))
+    folder = places.join(parameters.out, NIGHTS, name)
+    data = run_stage("build", lambda: build(parameters.build))
     how = parameters.render.model_copy(update={"out": places.join(folder, "renders"), "version": data.version})
-    stages.run("render", lambda: render(how))
-    stages.tell(seed=how.seed)
-    evaluation, worse = stages.run("evaluate", lambda: evaluated(_evaluation(parameters, how, folder, baseline)))
+    rendered = run_stage("render", lambda: render(how))
+    tell(seed=how.seed)
+    evaluation, worse = run_stage("evaluate", lambda: evaluated(_evaluation(parameters, how, folder, baseline)))
     told = ReportParameters(
         out=folder,
         store=parameters.build.store,
@@ -78,18 +78,19 @@ def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None
         evaluation=places.join(folder, "evaluation"),
         sweep=None,
     )
-    page = stages.run("report", lambda: report(told, list(stages.rows)))
+    page = run_stage("report", lambda: report(told, stages_done()))
     night = Night(name, page, *_verdict(evaluation))
-    stages.tell(verdict=night.verdict, headline=night.headline)
+    tell(verdict=night.verdict, headline=night.headline)
     row = {"verdict": night.verdict, "headline": night.headline, "baseline": baseline}
-    row |= {"data_set": data.version, "model": model_of(how.out), "code_version": code_version()}
-    stages.record(folder, parameters, night=name, **row)
+    row |= {"data_set": data.version, "model": rendered.checkpoint["label"], "code_version": code_version()}
+    write_run(folder, parameters, night=name, **row)
     history = read_history(parameters.out)  # again: a person may have accepted another night meanwhile
     history["nights"].append({"name": name, **row})
-    history["accepted"] = history["accepted"] or name
+    if worse is None:
+        history["accepted"] = history["accepted"] or name
     _write_history(parameters.out, history)
     tag_run(store=parameters.build.store, model=row["model"], verdict=night.verdict)
-    publish_markdown("nightly", as_markdown(night, history, stages), "The night's verdict")
+    publish_markdown("nightly", as_markdown(night, history), "The night's verdict")
     say(f"{night.verdict}: {night.headline}")
     return night, worse
 
@@ -112,7 +113,7 @@ def _evaluation(
 def _verdict(evaluation: EvaluationResult) -> tuple[str, str]:
     if evaluation.regression is None:
         return FIRST, "Nothing to compare with yet: later nights are held against this one."
-    return PASSED if evaluation.regression["passed"] else REGRESSED, headline(evaluation.regression)
+    return PASSED if evaluation.regression["passed"] else REGRESSION, headline(evaluation.regression)
 
 
 def read_history(out: str) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def dry_run(parameters: NightlyParameters) -> list[str]:
     ]
 
 
-def as_markdown(night: Night, history: dict[str, Any], stages: Stages) -> str:
+def as_markdown(night: Night, history: dict[str, Any]) -> str:
     """The night and those before it, for Prefect's artifact."""
     rows = [
         f"| {row['name']}{' (accepted)' if row['name'] == history['accepted'] else ''} "
@@ -188,4 +189,4 @@ def as_markdown(night: Night, history: dict[str, Any], stages: Stages) -> str:
     ]
     table = ["| night | verdict | model | data set |", "|---|---|---|---|", *rows]
     link = f"[Report]({link_to(night.report)}): `{night.report}`"
-    return "\n".join([f"**{night.verdict}**: {night.headline}", "", link, "", *table, "", stages.as_markdown()])
+    return "\n".join([f"**{night.verdict}**: {night.headline}", "", link, "", *table, "", table_of_stages()])

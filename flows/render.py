@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
-from dexter_model import places
 from flows.facts import of_renders
 from flows.parameters import RenderParameters
 from tasks.controls import Controls
-from tasks.orchestration import flow, only_writer, publish_markdown, tag_run
+from tasks.orchestration import DAY, flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.render import RenderResult, RenderSettings, render_scores, render_split
 from tasks.runs import recorded
 
 
-@flow(name="render", flow_run_name="render {parameters.out}")
+@flow(name="render", flow_run_name="render {parameters.out}", timeout_seconds=2 * DAY)
 @recorded("render", lambda parameters: parameters.out, of_renders)
 def render(parameters: RenderParameters) -> RenderResult:
     """Render score files, or the pieces of a data set's split; what is rendered already is kept."""
@@ -39,7 +36,7 @@ def render(parameters: RenderParameters) -> RenderResult:
         else:
             which = {"paired": parameters.paired, "pieces": parameters.pieces, "version": parameters.version}
             result = render_split(parameters.store, parameters.split, parameters.out, settings, **which)
-    tag_run(store=parameters.store, model=model_of(parameters.out))
+    tag_run(store=parameters.store, model=result.checkpoint["label"])
     for line in told(result):
         say(line)
     publish_markdown("renders", "\n".join(f"- {line}" for line in told(result)), "Rendered performances")
@@ -55,9 +52,3 @@ def told(result: RenderResult) -> list[str]:
         f"{len(result.renders)} performances ({result.made} made now), {notes:,} notes, {seconds / 60:.1f} min of music"
     )
     return [*refused, f"{made}, {len(result.quarantined)} quarantined, in {result.folder}"]
-
-
-def model_of(renders: str) -> str:
-    """What the checkpoint is called that a folder of renders was made with."""
-    label: str = json.loads(places.read(places.join(renders, "renders.json")))["checkpoint"]["label"]
-    return label

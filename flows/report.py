@@ -7,12 +7,12 @@ from typing import Any
 
 from dexter_model.places import absolute, name_of
 from flows.parameters import ReportParameters
-from tasks.orchestration import flow, publish_link
+from tasks.orchestration import HOUR, flow, publish_link
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
 
 
-@flow(name="report", flow_run_name="report {parameters.out}")
+@flow(name="report", flow_run_name="report {parameters.out}", timeout_seconds=2 * HOUR)
 def report(parameters: ReportParameters, stages: Sequence[Mapping[str, Any]] = ()) -> str:
     """Write one self-contained HTML file; ``stages`` tells what ran, if something did."""
     inputs = ReportInputs(

@@ -1,4 +1,4 @@
-"""What a job of several flows shares with others of its kind: stages that are timed, and the record it leaves."""
+"""What jobs of several flows share: their stages, rows of the run's record (``tasks.runs``), and ``run.json``."""
 
 from __future__ import annotations
 
@@ -16,46 +16,40 @@ from flows.evaluate import evaluate
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.progress import say
-from tasks.runs import stage
+from tasks.runs import stage, stages_done
 
 RUN = "run.json"
 Result = TypeVar("Result")
 
 
-class Stages:
-    """The stages of a job that are done: ``rows`` of the record of its run (``tasks.runs``)."""
+def run_stage(name: str, work: Callable[[], Result]) -> Result:
+    """Do a stage of the run under way."""
+    say(f"-- {name}")
+    with stage(name):
+        return work()
 
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
 
-    def run(self, name: str, work: Callable[[], Result]) -> Result:
-        """Do a stage; it gets a row when it is done."""
-        say(f"-- {name}")
-        with stage(name) as row:
-            result = work()
-        self.rows.append(row)
-        return result
+def tell(**about: Any) -> None:
+    """What else there is to tell of the last stage: its seed, a verdict."""
+    stages_done()[-1].update(about)
 
-    def tell(self, **about: Any) -> None:
-        """What else there is to tell of the last stage: its seed, a verdict."""
-        self.rows[-1] |= about
 
-    def record(self, folder: str, parameters: BaseModel, **more: Any) -> None:
-        """Write ``run.json``: what decides the artefacts, and their digests; no times, so that equal runs are equal."""
-        artefacts = {row["name"]: row["digest"] for row in self.rows if "digest" in row}
-        content = {"code_version": code_version(), "parameters": parameters.model_dump(mode="json"), **more}
-        content["artefacts"] = artefacts
-        places.write(places.join(folder, RUN), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+def write_run(folder: str, parameters: BaseModel, **more: Any) -> None:
+    """Write ``run.json``: what decides the artefacts, and their digests; no times, so that equal runs are equal."""
+    content = {"code_version": code_version(), "parameters": parameters.model_dump(mode="json"), **more}
+    content["artefacts"] = {row["name"]: row["digest"] for row in stages_done() if "digest" in row}
+    places.write(places.join(folder, RUN), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
-    def as_markdown(self) -> str:
-        """A table of the stages, for Prefect's artifact."""
-        rows = [
-            f"| {row['name']} | {row['seconds']:.1f} | {row['cpu_seconds']:.0f} | {row['cost']:.4f} "
-            f"| {str(row.get('digest') or '–')[:12]} |"
-            for row in self.rows
-        ]
-        head = f"| stage | s | CPU s | {currency()}, estimated | digest |"
-        return "\n".join([head, "|---|---|---|---|---|", *rows])
+
+def table_of_stages() -> str:
+    """A table of the stages of the run under way, for Prefect's artifact."""
+    rows = [
+        f"| {row['name']} | {row['seconds']:.1f} | {row['cpu_seconds']:.0f} | {row['cost']:.4f} "
+        f"| {str(row.get('digest') or '–')[:12]} |"
+        for row in stages_done()
+    ]
+    head = f"| stage | s | CPU s | {currency()}, estimated | digest |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def evaluated(parameters: EvaluateParameters) -> tuple[EvaluationResult, RegressionError | None]:

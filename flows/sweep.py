@@ -19,7 +19,7 @@ from flows.configuration import load
 from flows.evaluate import evaluate
 from flows.parameters import EvaluateParameters, RenderParameters, SweepParameters
 from flows.render import render
-from tasks.orchestration import flow, publish_link, publish_markdown
+from tasks.orchestration import DAY, flow, only_writer, publish_link, publish_markdown
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
 from tasks.runs import recorded
@@ -55,7 +55,7 @@ class SweepResult:
     whole: bool
 
 
-@flow(name="sweep", flow_run_name="sweep {parameters.out}")
+@flow(name="sweep", flow_run_name="sweep {parameters.out}", timeout_seconds=30 * DAY)
 @recorded("sweep", lambda parameters: parameters.out)
 def sweep(parameters: SweepParameters) -> SweepResult:
     """Render a data set's split with every setting of a grid, evaluate all, and tell which is worth its cost.
@@ -68,6 +68,11 @@ def sweep(parameters: SweepParameters) -> SweepResult:
     settings = planned(parameters)
     refused = [_refused(plan, plan.refusal) for plan in settings if plan.refusal is not None]
     _refuse_all(settings)
+    with only_writer(parameters.out):
+        return _sweep(parameters, settings, refused)
+
+
+def _sweep(parameters: SweepParameters, settings: list[PlannedSetting], refused: list[dict[str, str]]) -> SweepResult:
     possible = [plan for plan in settings if plan.refusal is None]
     rendered, first = [], None
     for number, plan in enumerate(possible, start=1):

@@ -1,21 +1,27 @@
-"""Progress a person sees: a bar in the terminal and, in a Prefect run, a progress artifact."""
+"""Progress a person sees: a bar in the terminal and, in a Prefect run, a progress artifact.
+
+The artifact is brought up to date by a thread: work does not wait for a server that is slow or away.
+"""
 
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TypeVar, cast
+from uuid import UUID
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tasks.orchestration import inside_a_run
+from tasks.orchestration import inside_a_run, told
 
 Item = TypeVar("Item")
 Advance = Callable[[float], None]
 _ARTIFACT_SECONDS = 2.0  # a progress artifact is an HTTP request: no more often than this
+_LAST_SECONDS = 5.0  # that work waits at its end, so that the whole of it is shown
 
 
 def console() -> Console:
@@ -29,7 +35,6 @@ def bar(description: str, total: float | None) -> Iterator[Advance]:
 
     On a pipe (no terminal) the bar is drawn once, at the end.
     """
-    publish = _artifact(description, total)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -37,7 +42,10 @@ def bar(description: str, total: float | None) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(), disable=total == 0) as progress:
+    with (
+        _artifact(description, total) as publish,
+        Progress(*columns, console=console(), disable=total == 0) as progress,
+    ):
         row = progress.add_task(description, total=total)
 
         def advance_to(done: float) -> None:
@@ -55,24 +63,42 @@ def track(iterable: Iterable[Item], total: float | None, description: str) -> It
             advance_to(done)
 
 
-def _artifact(description: str, total: float | None) -> Callable[[float], None]:
-    """A function that publishes progress to Prefect, in per cent; it does nothing outside a run."""
+@contextmanager
+def _artifact(description: str, total: float | None) -> Iterator[Advance]:
+    """Yields a function that has progress published to Prefect, in per cent; it does nothing outside a run."""
     if not total or not inside_a_run():
-        return lambda done: None
-    from uuid import UUID
-
+        yield lambda done: None
+        return
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-    artifact = cast(UUID, create_progress_artifact(progress=0.0, key="progress", description=description))
-    last = time.monotonic()
+    per_cent, over = 0.0, threading.Event()
 
-    def publish(done: float) -> None:
-        nonlocal last
-        if done >= total or time.monotonic() - last > _ARTIFACT_SECONDS:
-            last = time.monotonic()
-            update_progress_artifact(artifact, 100 * done / total)
+    def advance_to(done: float) -> None:
+        nonlocal per_cent
+        per_cent = 100 * done / total
 
-    return publish
+    def publish() -> None:
+        artifact: UUID | None = None
+        shown, ended = None, False
+        while not ended:
+            ended = over.wait(_ARTIFACT_SECONDS)
+            newest = per_cent
+            if newest == shown:
+                continue
+            with told("how far it is", at_once=True):
+                if artifact is None:
+                    artifact = cast(UUID, create_progress_artifact(newest, key="progress", description=description))
+                else:
+                    update_progress_artifact(artifact, newest)
+                shown = newest
+
+    publisher = threading.Thread(target=copy_context().run, args=(publish,), daemon=True)
+    publisher.start()
+    try:
+        yield advance_to
+    finally:
+        over.set()
+        publisher.join(_LAST_SECONDS)
 
 
 def say(message: str) -> None:

@@ -34,7 +34,10 @@ from tasks.orchestration import SERVED
 
 FORMAT = "dexter-run-1"
 FOLDER = "runs"
-RUNNING, COMPLETED, REGRESSION, FAILED, INTERRUPTED = "running", "completed", "regression", "failed", "interrupted"
+RUNNING, COMPLETED, FAILED, INTERRUPTED = "running", "completed", "failed", "interrupted"
+LOST = "lost"  # what a run is that says it is running and was not heard of for three beats
+FIRST, PASSED = "first", "passed"  # verdicts
+REGRESSION = "regression"  # an outcome and a verdict
 _AT_ONCE = 16
 BEAT_SECONDS = 60.0  # a record that says it is running is written anew so often
 
@@ -110,6 +113,7 @@ class Run:
             beating.join()
             if worth:
                 self.write(outcome, told)
+            telemetry.export()
             log.info("run over", extra={"outcome": outcome, **self.meter.read().since(Spent())})
             os.environ.pop(telemetry.RUN)
             os.environ.update({telemetry.RUN: before} if before else {})
@@ -175,6 +179,12 @@ def _told(row: dict[str, Any], facts: Facts | None, work: Callable[[], Result]) 
     return result
 
 
+def stages_done() -> list[dict[str, Any]]:
+    """The rows of the stages that are done of the run under way."""
+    run = _run.get()
+    return list(run.stages) if run else []
+
+
 @contextmanager
 def stage(name: str) -> Iterator[dict[str, Any]]:
     """A stage of the run under way; yields its row, to note what it made. Inside another stage it is that one."""
@@ -195,10 +205,10 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
             run.write(RUNNING)
 
 
-def summary(stages: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the stages say of the run as a whole."""
-    last = {name: row[name] for row in stages for name in ("verdict", "figures") if name in row}
-    refused = sum(row.get("quarantined", 0) for row in stages)
+    last = {name: row[name] for row in rows for name in ("verdict", "figures") if name in row}
+    refused = sum(row.get("quarantined", 0) for row in rows)
     return {"quarantined": refused, "verdict": last.get("verdict"), "figures": last.get("figures", {})}
 
 
@@ -270,6 +280,6 @@ def list_runs(place: str, limit: int | None = None) -> list[dict[str, Any]]:
 
 
 def state(record: Mapping[str, Any], now: datetime | None = None) -> str:
-    """The outcome of a run; ``lost`` where it says it runs and was not heard of for three beats."""
+    """The outcome of a run, or ``LOST``."""
     silent = ((now or datetime.now(UTC)) - datetime.fromisoformat(record["updated"])).total_seconds()
-    return "lost" if record["outcome"] == RUNNING and silent > 3 * BEAT_SECONDS else str(record["outcome"])
+    return LOST if record["outcome"] == RUNNING and silent > 3 * BEAT_SECONDS else str(record["outcome"])

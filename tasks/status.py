@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.errors import InputError
-from tasks.runs import RUNNING, list_runs, state
+from tasks.runs import COMPLETED, LOST, REGRESSION, RUNNING, list_runs, state
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -21,24 +21,27 @@ NIGHTLY = "nightly"  # the flow's name in records, and the key of its artifact
 LATE = timedelta(seconds=60)  # after its hour a run that has not begun is late
 SOON = 10  # scheduled runs told
 RUNS_SEEN = 100  # records looked through for the last night
+PATIENCE = 10.0  # seconds that the server is given for an answer
 
 Part = dict[str, Any]
 
 
 def prefect_status() -> Part:
-    """What runs, what comes next, deployments, workers, and the last nightly verdict, by the server at PREFECT_API_URL.
+    """What runs, what comes next, deployments, workers, and how the last night went, by the server at PREFECT_API_URL.
 
     Raises:
         InputError: it does not answer (``prefect_unreachable``).
     """
     url = os.environ["PREFECT_API_URL"]
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "0")  # who asks for the status does not wait for a dead server
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectException
+    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+    # Who asks for the status does not wait for a server that is away; one that is busy (503) is asked again once.
+    hasty = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: PATIENCE})
     try:
-        with get_client(sync_client=True) as client:
+        with hasty, get_client(sync_client=True) as client:
             return {"url": url, **_flow_runs(client), **_deployments(client), **_last_night(client)}
     except (httpx.HTTPError, PrefectException, OSError, RuntimeError) as error:
         remedy = "Start it, or correct PREFECT_API_URL"
@@ -103,16 +106,33 @@ def _schedule(schedule: Any) -> str:
 
 
 def _last_night(client: SyncPrefectClient) -> Part:
-    """The verdict and the headline of the newest artifact of the nightly flow, whose first line has both."""
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-    from prefect.client.schemas.sorting import ArtifactSort
+    """The newest run of the nightly flow that is over, its verdict and headline by the first line of its artifact.
 
-    mine = ArtifactFilter(key=ArtifactFilterKey(any_=[NIGHTLY]))
-    found = client.read_artifacts(artifact_filter=mine, sort=ArtifactSort.CREATED_DESC, limit=1)
-    told = re.match(r"\*\*(\w+)\*\*: (.*)", str(found[0].data)) if found else None
-    if not told:
+    Nights that a deployment's limit cancelled before they began, as another was at work, are none.
+    """
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import TERMINAL_STATES, StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    types = filters.FlowRunFilterStateType(any_=list(TERMINAL_STATES))
+    over = client.read_flow_runs(
+        flow_filter=filters.FlowFilter(name=filters.FlowFilterName(any_=[NIGHTLY])),
+        flow_run_filter=filters.FlowRunFilter(state=filters.FlowRunFilterState(type=types)),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=RUNS_SEEN,
+    )
+    nights = [run for run in over if run.start_time or run.state_type != StateType.CANCELLED]
+    if not nights:
         return {"nightly": None}
-    return {"nightly": {"verdict": told[1], "headline": told[2], "at": _time(found[0].created)}}
+    night = nights[0]
+    mine = filters.ArtifactFilter(
+        key=filters.ArtifactFilterKey(any_=[NIGHTLY]), flow_run_id=filters.ArtifactFilterFlowRunId(any_=[night.id])
+    )
+    found = client.read_artifacts(artifact_filter=mine, limit=1)
+    told = re.match(r"\*\*(\w+)\*\*: (.*)", str(found[0].data)) if found else None
+    verdict, headline = told.groups() if told else (None, (night.state.message if night.state else None) or "")
+    outcome = str(night.state_name).lower()
+    return {"nightly": {"outcome": outcome, "verdict": verdict, "headline": headline, "at": _time(night.end_time)}}
 
 
 def _time(when: datetime | None) -> str | None:
@@ -120,18 +140,18 @@ def _time(when: datetime | None) -> str | None:
 
 
 def records_status(places: Sequence[str]) -> Part:
-    """What runs, was lost, and the last nightly verdict, by the records of runs at places.
+    """What runs, was lost, and how the last night went, by the records of runs at places.
 
     Raises:
         InputError: a place cannot be read.
     """
     records = [record for place in places for record in list_runs(place, RUNS_SEEN)]
     records.sort(key=lambda record: record["began"], reverse=True)
-    nights = [record for record in records if record["flow"] == NIGHTLY and record["outcome"] != RUNNING]
+    nights = [record for record in records if record["flow"] == NIGHTLY and state(record) != RUNNING]
     return {
         "places": list(places),
         "running": [_of(record) for record in records if state(record) == RUNNING],
-        "lost": [_of(record) for record in records if state(record) == "lost"],
+        "lost": [_of(record) for record in records if state(record) == LOST],
         "last": [_of(record) for record in records[:SOON]],
         "nightly": _of(nights[0]) | {"headline": _headline(nights[0])} if nights else None,
     }
@@ -143,8 +163,10 @@ def _of(record: Part) -> Part:
 
 
 def _headline(record: Part) -> str:
+    if state(record) == LOST:
+        return f"not heard of since {record['updated']}"
     told = [row["headline"] for row in record["stages"] if "headline" in row]
-    return told[-1] if told else record["error"] or ""
+    return told[-1] if told and record["outcome"] in (COMPLETED, REGRESSION) else record["error"] or ""
 
 
 def ray_status() -> Part:

@@ -26,11 +26,11 @@ def status(
     store: Annotated[str | None, typer.Option(help="A data set whose current version is told.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what runs, what is scheduled, and the last nightly verdict.
+    """Show what runs, what is scheduled, and how the last night went.
 
     By the Prefect server where PREFECT_API_URL is set, the records of runs at places (`dexter runs list`), and the Ray
-    cluster at RAY_ADDRESS. Exit code 3 when the last night was worse than what it was held against, 4 when something
-    was out of reach. Example: dexter status s3://lab/nightly --store s3://lab/dataset
+    cluster at RAY_ADDRESS. Exit code 3 when the last night was worse than what it was held against, failed or was
+    lost, 4 when something was out of reach. Example: dexter status s3://lab/nightly --store s3://lab/dataset
     """
     from tasks import status as looks
 
@@ -59,9 +59,11 @@ def _looked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def exit_code(found: dict[str, dict[str, Any]]) -> int:
-    """3 for a regression last night, 4 for what is out of reach, else 0. A server knows more of nights than records."""
+    """3 unless the last night went well, 4 for what is out of reach, else 0. A server knows more than records do."""
+    from tasks.runs import COMPLETED, REGRESSION
+
     nights = [part["nightly"] for part in found.values() if part.get("nightly")]
-    if nights and nights[0]["verdict"] == "regression":
+    if nights and (nights[0]["outcome"] != COMPLETED or nights[0]["verdict"] == REGRESSION):
         return 3
     return 4 if any("unreachable" in part for part in found.values()) else 0
 
@@ -134,5 +136,7 @@ def _listed(heading: str, lines: list[str]) -> list[str]:
 def _night(night: dict[str, Any] | None, when: str) -> str:
     if night is None:
         return "  last night: none yet"
-    verdict = night["verdict"] or night.get("outcome")
-    return f"  last night: {verdict}, {night[when]}: {night['headline']}"
+    from tasks.runs import COMPLETED
+
+    words = [word for word in dict.fromkeys((night["outcome"], night["verdict"])) if word and word != COMPLETED]
+    return f"  last night: {', '.join(words) or COMPLETED}, {night[when]}: {night['headline']}"

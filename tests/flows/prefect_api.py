@@ -12,43 +12,75 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import icechunk
 import psutil
+
+from dexter_model.dataset.repository import BUILD, open_repository
+from dexter_model.dataset.store import read_array, root_group
+from dexter_model.errors import InputError
 
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
+@dataclass
+class Server:
+    """A Prefect server with a database of its own in ``home``; it can be killed and started again."""
+
+    home: Path
+    url: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        host, _, port = self.url.removeprefix("http://").removesuffix("/api").partition(":")
+        environment = {
+            **os.environ,
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_API_URL": self.url,
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        }
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port]
+        with (self.home / "server.log").open("a") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=5)
+                return
+            except (urllib.error.URLError, OSError):
+                assert self.process.poll() is None, (self.home / "server.log").read_text()
+                time.sleep(0.5)
+
+    def kill(self) -> None:
+        """End it at once, as a machine that fails does."""
+        assert self.process is not None
+        kill_with_children(self.process)
+
+    def since(self, began: datetime) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The flow runs that began since then, and what they published by its key."""
+        runs = ask(self.url, "flow_runs", flow_runs={"start_time": {"after_": began.isoformat()}})
+        theirs = {"flow_run_id": {"any_": [run["id"] for run in runs]}}
+        return runs, {each["key"]: each["data"] for each in ask(self.url, "artifacts", artifacts=theirs)}
+
+
 @contextmanager
-def serving(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
-    """The API's URL of a Prefect server with a database of its own in ``home``."""
+def serving(home: Path, host: str = "127.0.0.1") -> Iterator[Server]:
+    """A Prefect server that runs."""
     with socket.socket() as free:
         free.bind((host, 0))
-        port = free.getsockname()[1]
-    url = f"http://{host}:{port}/api"
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_API_URL": url,
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    with (
-        (home / "server.log").open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
-    ):
-        try:
-            for _ in range(240):
-                try:
-                    urllib.request.urlopen(f"{url}/health", timeout=5)
-                    break
-                except (urllib.error.URLError, OSError):
-                    assert server.poll() is None, (home / "server.log").read_text()
-                    time.sleep(0.5)
-            yield url
-        finally:
-            server.terminate()
+        server = Server(home, f"http://{host}:{free.getsockname()[1]}/api")
+    try:
+        server.start()
+        yield server
+    finally:
+        if server.process is not None:
+            server.process.terminate()
+            server.process.wait()
 
 
 def send(url: str, path: str, content: Any = None, method: str = "POST") -> Any:
@@ -122,9 +154,7 @@ def stop_when(process: subprocess.Popen[bytes], holds: Callable[[], Any], what: 
     """Let a process and its descendants run in short steps until something holds; then they stand still."""
 
     def holds_after_a_step() -> bool:
-        for member in _family(process):
-            with suppress(psutil.NoSuchProcess):
-                member.resume()
+        go_on(process)
         time.sleep(0.05)
         for member in _family(process):
             with suppress(psutil.NoSuchProcess):
@@ -132,6 +162,13 @@ def stop_when(process: subprocess.Popen[bytes], holds: Callable[[], Any], what: 
         return bool(holds())
 
     wait_until(holds_after_a_step, what, pause=0.0)
+
+
+def go_on(process: subprocess.Popen[bytes]) -> None:
+    """Let a process that stands still, and its descendants, run again."""
+    for member in _family(process):
+        with suppress(psutil.NoSuchProcess):
+            member.resume()
 
 
 def kill_with_children(process: subprocess.Popen[bytes]) -> int:
@@ -152,3 +189,15 @@ def processes_of(run: str) -> list[int]:
             if process.environ().get("PREFECT__FLOW_RUN_ID") == run and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
     return found
+
+
+def pieces_done(store: Path) -> int:
+    """How many pieces are in the shards that a build has finished."""
+    try:
+        repository = open_repository(str(store))
+        shards = [c.message.split()[1] for c in repository.ancestry(branch=BUILD) if c.message.startswith("shard")]
+        root = root_group(repository, BUILD)
+        tables = [json.loads(read_array(root, f"shards/{name}/manifest").tobytes()) for name in shards]
+    except (InputError, icechunk.IcechunkError):
+        return 0
+    return sum(len(rows["catalogue"]) for rows in tables)

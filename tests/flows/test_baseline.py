@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from made_up_renders import made_up_piece, publish, write_renders
-from prefect_api import ask, serving
 from typer.testing import CliRunner
 
 from flows.cli import app, main
@@ -34,10 +31,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _silent(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without sound: synthesis is tested elsewhere, and takes longer than all else here."""
-    if not request.node.get_closest_marker("cluster"):
-        monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PATH", "")
 
 
 def words(lab: Path, renders: str, out: str, *more: str) -> list[str]:
@@ -133,21 +129,3 @@ def test_external_renderers_have_a_name_and_a_folder(
 ) -> None:
     assert exit_code(monkeypatch, words(lab, "good", "out", "--external", option)) == 2
     assert f"--external {option.partition('=')[0]}" in capsys.readouterr().err
-
-
-@pytest.mark.cluster
-def test_prefect_calls_a_worse_run_failed(lab: Path, tmp_path: Path) -> None:
-    with serving(tmp_path) as url:
-        command = words(lab, "bad", "served", "--baseline", str(lab / "before"))
-        environment = {**os.environ, "PREFECT_API_URL": url}
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", *command], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 3, done.stderr
-        (run,) = ask(url, "flow_runs")
-        assert (run["state_type"], run["name"]) == ("FAILED", f"evaluate {lab / 'served'}")
-        artifacts = {artifact["key"]: artifact["data"] for artifact in ask(url, "artifacts")}
-    assert "Worse than baseline before beyond tolerance" in artifacts["regression"]
-    for name in ("evaluation.json", "measures.parquet"):
-        assert (lab / "served" / name).exists()
-    assert "Worse than baseline before" in (lab / "served" / "report.html").read_text()

@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_api import ask, serving
+from prefect_api import Server
 
 from dexter_model.dataset.store import open_version
 from dexter_model.expression.train_arrays import train_on_arrays
@@ -30,13 +30,6 @@ train:
   training: {steps: 4, batch_size: 4, threads: 1, log_every: 2, validate_every: 2, validation_windows: 4}
 render: {steps: 3}
 """
-
-
-@pytest.fixture(scope="module")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API's URL of a Prefect server with a database of its own."""
-    with serving(tmp_path_factory.mktemp("prefect")) as url:
-        yield url
 
 
 def run_job(folder: Path, url: str | None) -> dict[str, Any]:
@@ -76,15 +69,15 @@ def test_the_job_renders_with_the_best_model(
 
 
 @pytest.mark.cluster
-def test_the_job_makes_the_same_artefacts_embedded_and_served(tmp_path: Path, prefect_server: str) -> None:
+def test_the_job_makes_the_same_artefacts_embedded_and_served(tmp_path: Path, prefect_server: Server) -> None:
     embedded = run_job(tmp_path / "embedded", None)
-    served = run_job(tmp_path / "served", prefect_server)
+    began = datetime.now(UTC)
+    served = run_job(tmp_path / "served", prefect_server.url)
     assert set(embedded["artefacts"]) == {"build", "train", "render", "evaluate"}
     assert (served["artefacts"], served["parameters"]) == (embedded["artefacts"], embedded["parameters"])
-    runs = {run["state_type"] for run in ask(prefect_server, "flow_runs")}
-    names = {flow["name"] for flow in ask(prefect_server, "flows")}
-    assert runs == {"COMPLETED"}
-    assert names == {"main-job", "build-dataset", "train", "render", "evaluate", "report"}
-    artifacts = {artifact["key"]: artifact for artifact in ask(prefect_server, "artifacts")}
+    runs, artifacts = prefect_server.since(began)
+    assert {run["state_type"] for run in runs} == {"COMPLETED"}
+    kinds = {run["name"].partition(" ")[0] for run in runs}
+    assert (len(runs), kinds) == (6, {"main", "build", "train", "render", "evaluate", "report"})
     assert {"dataset", "model", "renders", "evaluation", "main-job", "report", "progress"} <= set(artifacts)
-    assert "report.html" in artifacts["main-job"]["data"]
+    assert "report.html" in artifacts["main-job"]

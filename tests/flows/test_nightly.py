@@ -21,8 +21,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_random_checkpoint(folder / "model")
     content = {
         "out": str(folder / "nightly"),
-        "build": {"perceptual": "none", "workers": 0, "store": str(folder / "set")},
-        "render": {"checkpoint": str(folder / "model"), "steps": 2, "workers": 0},
+        "build": {"perceptual": "none", "store": str(folder / "set")},
+        "render": {"checkpoint": str(folder / "model"), "steps": 2},
         "workers": 0,
     }
     (folder / "nightly.yaml").write_text(json.dumps(content))
@@ -77,6 +77,21 @@ def test_nights_are_held_against_the_accepted_one(
     assert capsys.readouterr().out.strip() == history(lab)["accepted"] == nights(lab)[2].name
 
 
+def test_a_first_night_that_is_worse_than_its_baseline_is_not_accepted(
+    lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The baseline is a night of the tests above, which had all pieces."""
+    whole = lab / "nightly" / "nights" / str(history(lab)["nights"][0]["name"])  # type: ignore[index]
+    words = ["--out", str(tmp_path), "-s", f"baseline={whole}"]
+    assert exit_code(monkeypatch, lab, *words, "-s", "render.pieces=[DEMO/synthetic/bach*]") == 3
+    told = json.loads((tmp_path / "nights.json").read_text())
+    assert (told["accepted"], [row["verdict"] for row in told["nights"]]) == (None, ["regression"])
+    assert exit_code(monkeypatch, lab, *words) == 0
+    told = json.loads((tmp_path / "nights.json").read_text())
+    assert [row["verdict"] for row in told["nights"]] == ["regression", "passed"]
+    assert told["accepted"] == told["nights"][1]["name"]
+
+
 def nights(lab: Path) -> list[Path]:
     """The folders of finished nights, the oldest first."""
     return [lab / "nightly" / "nights" / row["name"] for row in history(lab)["nights"]]  # type: ignore[attr-defined]
@@ -93,6 +108,9 @@ def test_a_damaged_history_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_night_renders_the_data_set_that_it_builds() -> None:
     parameters = load(NightlyParameters, None, ("build.store=s3://lab/set", "render.steps=3"))
     assert parameters.render.store == "s3://lab/set"
+    assert (parameters.workers, parameters.build.workers, parameters.render.workers) == (None, None, None)
+    parameters = load(NightlyParameters, None, ("workers=0", "render.workers=2"))
+    assert (parameters.workers, parameters.build.workers, parameters.render.workers) == (0, 0, 2)
     with pytest.raises(Exception, match="leave out scores and version"):
         load(NightlyParameters, None, ("render.version=v1",))
 

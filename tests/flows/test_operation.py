@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_api import serving
+from prefect_api import Server, ask, send
 from typer.testing import CliRunner
 
 from dexter_model.errors import InputError, RegressionError
@@ -113,6 +116,33 @@ def test_status_of_records_tells_the_last_night_and_ends_with_3_when_it_was_wors
     assert found["lost"] == []
 
 
+def test_a_night_that_failed_or_was_lost_is_the_last_one(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    night(place, "passed", 0.5)
+
+    @runs.recorded("nightly", lambda given: given.out)
+    def fails(parameters: EvaluateParameters) -> None:
+        with runs.stage("evaluate") as row:
+            row |= {"verdict": "passed", "headline": "nothing is worse"}
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        fails(EvaluateParameters(out=place, store="data"))
+    code, said = dexter("status", place)
+    assert code == 3
+    assert "  last night: failed, passed, 20" in said
+    assert said.splitlines()[-1].endswith(": no space left")
+
+    began = datetime.now(UTC)
+    silent = runs.Run("nightly", place, EvaluateParameters(out=place, store="data"))
+    silent.write(runs.RUNNING)
+    assert json.loads(dexter("status", place, "--json")[1])["records"]["nightly"]["outcome"] == "failed"
+    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.0)
+    code, said = dexter("status", place)
+    assert code == 3
+    assert f"  last night: lost, {began.isoformat(timespec='minutes')[:13]}" in said
+    assert ": not heard of since 20" in said
+
+
 def test_status_of_nothing_and_of_what_is_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -138,6 +168,7 @@ from prefect import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.states import Running, Scheduled
+from dexter_model.errors import RegressionError
 from tasks.orchestration import flow, publish_markdown
 from tasks.runs import read_run, recorded
 from flows.parameters import TrainParameters
@@ -147,12 +178,17 @@ from datetime import datetime, timedelta, UTC
 @recorded("nightly", lambda parameters: parameters.out)
 def nightly(parameters: TrainParameters) -> None:
     publish_markdown("nightly", f"**{parameters.label}**: told so\\n\\n| a |", "")
+    if parameters.label == "regression":
+        raise RegressionError(["V is worse"])
 
 @flow(name="waiting", flow_run_name="waiting")
 def waiting() -> None: ...
 
-for verdict in ("passed", "regression"):
-    nightly(TrainParameters(out=sys.argv[1], label=verdict))
+nightly(TrainParameters(out=sys.argv[1], label="passed"))
+try:
+    nightly(TrainParameters(out=sys.argv[1], label="regression"))
+except RegressionError:
+    pass
 assert read_run(sys.argv[1])["prefect"]["name"] == f"nightly {sys.argv[1]}"
 with get_client(sync_client=True) as client:
     client.create_flow_run(waiting, state=Running(), name="a long one")
@@ -164,40 +200,66 @@ with get_client(sync_client=True) as client:
 """
 
 
+def status_served(url: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """``dexter status`` of a server, in a process of its own, which nothing but the server tells anything."""
+    environment = {**os.environ, "PREFECT_API_URL": url}
+    environment.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-m", "flows.cli", "status", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.cluster
-def test_status_of_a_real_prefect_server(tmp_path: Path) -> None:
-    with serving(tmp_path) as url:
-        environment = {**os.environ, "PREFECT_API_URL": url}
-        environment.pop("RAY_ADDRESS", None)
-        (tmp_path / "served.py").write_text(SERVED)
-        command = [sys.executable, str(tmp_path / "served.py"), str(tmp_path / "out")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        looked = [
-            subprocess.run(
-                [sys.executable, "-m", "flows.cli", "status", *words],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            for words in ((), ("--json",))
-        ]
+def test_status_of_a_real_prefect_server(tmp_path: Path, prefect_server: Server) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": prefect_server.url}
+    (tmp_path / "served.py").write_text(SERVED)
+    command = [sys.executable, str(tmp_path / "served.py"), str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    looked = [status_served(prefect_server.url, *words) for words in ((), ("--json",))]
     assert [each.returncode for each in looked] == [3, 3], looked[0].stderr
     said = looked[0].stdout
     assert "a long one (Running)" in said
-    assert "  last night: regression, 20" in said
+    assert "  last night: failed, regression, 20" in said
     assert "waiting/every-night  0 3 * * *" in said
     found = json.loads(looked[1].stdout)["prefect"]
     assert "the next one" in [run["name"] for run in found["scheduled"]]
     assert not any(run["late"] for run in found["scheduled"])
     assert found["nightly"]["headline"] == "told so"
+    # A later night that crashed before it could tell a verdict is the last one.
+    later = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    (flow,) = ask(prefect_server.url, "flows", flows={"name": {"any_": ["nightly"]}})
+    for kind, message in (("CRASHED", "its machine is gone"), ("CANCELLED", "another night is at work")):
+        state = {"type": kind, "message": message, "timestamp": later}
+        send(prefect_server.url, "flow_runs/", {"flow_id": flow["id"], "state": state})
+    said = status_served(prefect_server.url).stdout
+    assert "  last night: crashed, " in said
+    assert ": its machine is gone" in said
 
 
 @pytest.mark.cluster
 def test_status_of_a_server_that_does_not_answer() -> None:
-    environment = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-m", "flows.cli", "status"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = status_served("http://127.0.0.1:9/api")
     assert (done.returncode, "no Prefect server answers" in done.stdout) == (4, True), done.stderr
+
+
+@pytest.mark.cluster
+def test_a_server_that_is_busy_is_asked_again_once() -> None:
+    asked: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(503)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = status_served(f"http://127.0.0.1:{server.server_port}/api")
+        server.shutdown()
+    assert (done.returncode, "no Prefect server answers" in done.stdout) == (4, True), done.stderr
+    assert [asked.count(path) for path in asked] == [2] * len(asked) != []

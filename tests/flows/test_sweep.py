@@ -7,11 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from made_up_renders import made_up_piece, publish
-from prefect_api import ask, serving
+from prefect_api import Server, send
 from tiny_models import write_random_checkpoint
 from typer.testing import CliRunner
 
@@ -230,16 +231,18 @@ def test_any_parameter_of_rendering_can_be_swept() -> None:
 
 
 @pytest.mark.cluster
-def test_a_sweep_is_a_run_of_a_prefect_server(lab: Path, tmp_path: Path) -> None:
-    with serving(tmp_path) as url:
-        one = ["-s", "grid.depth=[0.5]", "-s", f"grid.checkpoint=[{lab}/y/model]"]
-        words = ["sweep", str(lab / "sweep.yaml"), "--out", str(tmp_path / "out"), *one]
-        environment = {**os.environ, "PREFECT_API_URL": url, "PATH": ""}  # without sound, as above
-        command = [sys.executable, "-m", "flows.cli", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        runs = {run["name"].partition(" ")[0]: run["state_type"] for run in ask(url, "flow_runs")}
-        assert runs == dict.fromkeys(("sweep", "render", "evaluate"), "COMPLETED")
-        artifacts = {artifact["key"]: artifact["data"] for artifact in ask(url, "artifacts")}
+def test_a_sweep_is_a_run_of_a_prefect_server(lab: Path, tmp_path: Path, prefect_server: Server) -> None:
+    one = ["-s", "grid.depth=[0.5]", "-s", f"grid.checkpoint=[{lab}/y/model]"]
+    words = ["sweep", str(lab / "sweep.yaml"), "--out", str(tmp_path / "out"), *one]
+    environment = {**os.environ, "PREFECT_API_URL": prefect_server.url, "PATH": ""}  # without sound, as above
+    command, began = [sys.executable, "-m", "flows.cli", *words], datetime.now(UTC)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runs, artifacts = prefect_server.since(began)
+    states = {run["name"].partition(" ")[0]: run["state_type"] for run in runs}
+    assert states == dict.fromkeys(("sweep", "render", "evaluate"), "COMPLETED")
     assert f"| depth=0.5,checkpoint={name_of(lab / 'y' / 'model')} |" in artifacts["sweep"]
     assert "report.html" in artifacts["report"]
+    held = [each["name"] for each in send(prefect_server.url, "v2/concurrency_limits/filter", {})]
+    assert any(name.startswith("writer-of-out-") for name in held)
+    assert not any("depth" in name for name in held)  # who holds the sweep's folder holds its renders'

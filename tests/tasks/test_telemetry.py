@@ -92,7 +92,9 @@ context = ray.init(
 )
 from dexter_model.tally import count
 from tasks.cluster import fan_out
-from tasks.telemetry import COUNTERS, GAUGES, export
+from flows.parameters import EncodeParameters
+from tasks.runs import Run
+from tasks.telemetry import COUNTERS, GAUGES
 
 def make():
     import logging
@@ -113,13 +115,15 @@ for name, told in labels.items():
     count(name, 5, **told)
 results = fan_out(make, range(4), workers=2)
 next(results)
+with Run("encode", sys.argv[1], EncodeParameters(performance="a", score="b")).under_way():
+    count("store_retries", 37)  # after the last fan-out of the run
 wanted = {f"ray_dexter_{name}_total" for name in COUNTERS} | {f"ray_dexter_{name}" for name in GAUGES}
 wanted |= {f"ray_{name}" for name in %s}
 for _ in range(120):
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     names = {line.partition("{")[0] for line in lines}
-    if wanted <= names and 'direction="written"' in text:
+    if wanted <= names and 'direction="written"' in text and " 42.0" in text:
         break
     time.sleep(0.5)
 environment = {**os.environ, "RAY_ADDRESS": context.address_info["address"]}
@@ -141,14 +145,16 @@ def metrics_of(dashboard: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.cluster
-def test_rays_endpoint_has_our_metrics_and_all_of_the_dashboard_and_its_workers_log_with_ids() -> None:
+def test_rays_endpoint_has_our_metrics_and_all_of_the_dashboard_and_its_workers_log_with_ids(
+    tmp_path: Path,
+) -> None:
     shown = metrics_of(json.loads(DASHBOARD.read_text()))
     own = {name for name in shown if name.startswith("ray_dexter_")}
     names = {f"dexter_{name}_total" for name in telemetry.COUNTERS} | {f"dexter_{name}" for name in telemetry.GAUGES}
     assert {name.removeprefix("ray_") for name in own} == names
     rays = sorted(name.removeprefix("ray_") for name in shown - own - ON_GPU_NODES)
     environment = {**os.environ, "DEXTER_LOG": "json"}
-    command = [sys.executable, "-c", SCRAPED % repr(rays)]
+    command = [sys.executable, "-c", SCRAPED % repr(rays), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -157,6 +163,8 @@ def test_rays_endpoint_has_our_metrics_and_all_of_the_dashboard_and_its_workers_
     (done_pieces,) = (line for line in found["metrics"] if line.startswith("ray_dexter_pieces_done_total"))
     assert 'work="x"' in done_pieces
     assert done_pieces.endswith(" 5.0")
+    (retries,) = (line for line in found["metrics"] if line.startswith("ray_dexter_store_retries_total"))
+    assert retries.endswith(" 42.0")  # 5, and 37 that were counted at the end of a run
     written = [line for line in found["metrics"] if 'direction="written"' in line and "dexter_store_bytes" in line]
     assert written
     (node,) = found["status"]["ray"]["nodes"]
