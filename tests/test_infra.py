@@ -387,7 +387,10 @@ def test_machines_are_what_ray_takes() -> None:
         role = kind["node_config"]["IamInstanceProfile"]["Name"]
         assert role == ("dexter-head" if name == cluster["head_node_type"] else "dexter-lab")
     assert sum(kind.get("max_workers", 0) for kind in kinds.values()) <= cluster["max_workers"]
-    assert {"--env=RAY_AUTH_MODE=token", "--env=RAY_ADDRESS=auto"} <= set(cluster["docker"]["run_options"])
+    settings = dict(each.split("=", 2)[1:] for each in cluster["docker"]["run_options"] if each.startswith("--env="))
+    assert (settings["RAY_AUTH_MODE"], settings["RAY_ADDRESS"]) == ("token", "auto")
+    on_kubernetes = dict(each.split("=", 1) for each in kustomization()["configMapGenerator"][0]["literals"])
+    assert settings["DEXTER_DATASETS_ROOT"] == on_kubernetes["DEXTER_DATASETS_ROOT"]
     assert "--dashboard-host=127.0.0.1" in str(cluster["head_start_ray_commands"])
 
 
