@@ -76,7 +76,12 @@ class TrainParameters(_Parameters):
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
     version: str | None = Field(None, description="a version of it; default the newest")
     out: Place = Field(f"{OUT}/model", description="folder for checkpoints and TensorBoard event files")
-    workers: int = Field(1, ge=1, description="Ray Train workers, one a GPU where there are GPUs")
+    workers: int = Field(1, ge=1, description="Ray Train workers that share a batch")
+    gpus: bool | None = Field(
+        None,
+        description="whether each worker takes a GPU, and waits for one that an autoscaler is to add; default if the "
+        "cluster has GPUs at the start",
+    )
     label: str = Field("trained", description="what reports call the model")
     denoiser: DenoiserConfig = Field(DenoiserConfig(), description="the network, and what it sees and says")
     diffusion: DiffusionConfig = Field(DiffusionConfig(), description="the noise schedule")
@@ -114,7 +119,11 @@ class RenderParameters(_Parameters):
     batch_size: int = Field(16, ge=1, description="windows denoised together")
     workers: Workers = None
     gpu_share: float | None = Field(
-        None, ge=0, le=1, description="of a GPU that each worker takes; default a whole one if the cluster has GPUs"
+        None,
+        ge=0,
+        le=1,
+        description="of a GPU that each worker takes, and waits for if an autoscaler is to add it; default a whole one "
+        "if the cluster has GPUs at the start, 0 works without",
     )
 
     @model_validator(mode="after")
@@ -232,7 +241,7 @@ class NightlyParameters(_Parameters):
     external: dict[str, str] = Field({}, description="folders CORPUS/PIECE.mid of other renderers, by name")
     baseline: str | None = Field(None, description="folder of a run to compare with; default the accepted night")
     tolerance: Tolerance = Field(Tolerance(), description="how much worse than the baseline is tolerated")
-    workers: Workers = None
+    workers: Workers = Field(None, description="Ray actors of each stage that does not say its own; 0 uses no Ray")
 
     @model_validator(mode="before")
     @classmethod
@@ -241,7 +250,8 @@ class NightlyParameters(_Parameters):
         if not given or not all(isinstance(stage, dict) for stage in given.values()):
             return values  # pydantic tells what is wrong with them
         store = given["build"].get("store", f"{OUT}/dataset")
-        return {**values, **{stage: {**given[stage], "store": store} for stage in given}}
+        shared = {"workers": values.get("workers")}
+        return {**values, **{stage: {**shared, **given[stage], "store": store} for stage in given}}
 
     @model_validator(mode="after")
     def _of_the_whole_data_set(self) -> Self:

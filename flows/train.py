@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from flows.facts import of_training
 from flows.parameters import TrainParameters
-from tasks.orchestration import flow, only_writer, publish_markdown, tag_run
+from tasks.orchestration import DAY, flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.runs import recorded
 from tasks.train import TrainResult
 from tasks.train import train as train_model
 
 
-@flow(name="train", flow_run_name="train {parameters.out}")
+@flow(name="train", flow_run_name="train {parameters.out}", timeout_seconds=14 * DAY)
 @recorded("train", lambda parameters: parameters.out, of_training)
 def train(parameters: TrainParameters) -> TrainResult:
     """Train a model by Ray Train; an interrupted training goes on from its last checkpoint."""
@@ -22,6 +22,7 @@ def train(parameters: TrainParameters) -> TrainResult:
             parameters.expression(),
             parameters.out,
             workers=parameters.workers,
+            gpus=parameters.gpus,
             label=parameters.label,
             version=parameters.version,
         )

@@ -1,12 +1,15 @@
 """Jobs over Ray actors that come and go with the nodes of a cluster.
 
 An actor proves itself before it gets a job, so one that finds no place holds up nothing, and an autoscaler sees it
-waiting. A job whose actor dies runs again; only deaths on a node that lives on are counted against it.
+waiting. A job whose actor dies runs again, on another node if there is one; only deaths on a node that lives on are
+counted against it. Trouble with storage is taken for such a death, since it may be that node's alone, but no job is
+blamed for it: in the end it is raised.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import Counter, deque
@@ -14,13 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dexter_model.errors import InputError
+from dexter_model.errors import InputError, storage_trouble
 from dexter_model.tally import count
 from tasks.telemetry import export, show, start_in_actor
 
-DEATHS_ALLOWED = 3  # of a job's worker, on nodes that live on
+DEATHS_ALLOWED = 3  # of a job's worker, on nodes that live on; of as many troubles with storage the last is raised
 STARTS_ALLOWED = 3  # workers in a row that die before their first job
 LOOK_SECONDS = 5.0  # between two looks at how large the cluster is
+PATIENCE_SECONDS = 60.0  # without a worker that is ready, after which that is told
+_DIED, _LOST, _STORAGE = "died alone", "lost with a node", "storage failed"
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +106,12 @@ class FanOut:
         self.running: dict[Any, tuple[int, Ready]] = {}
         self.judged: dict[Any, tuple[int, str, Exception]] = {}  # job, node, what its actor died of
         self.done: deque[tuple[int, Any]] = deque()
-        self.deaths: Counter[int] = Counter()
+        self.deaths: Counter[tuple[int, str]] = Counter()  # of a job, by cause
+        self.failed_at: dict[int, set[str]] = {}  # nodes where a job's worker died
         self.redone: Counter[str] = Counter()
         self.failed_starts = 0
         self.start_again = self.look_again = 0.0
+        self.ready_at = time.monotonic()  # when last there was a worker, or no need of one
         self.fit = 0
 
     def results(self) -> Iterator[tuple[int, Any]]:
@@ -112,6 +119,7 @@ class FanOut:
         try:
             while self.waiting or self.running or self.judged or self.done:
                 self._start_actors()
+                self._tell_when_none_is_ready()
                 self._hand_out()
                 if self.done:
                     yield self.done.popleft()
@@ -139,14 +147,28 @@ class FanOut:
                 self.starting[actor.ready.remote(self.settings)] = actor, self.failed_starts + 1
 
     def _places(self) -> int:
-        """How many actors to have: as told, or as many as fit and one more, for a cluster that may grow."""
+        """How many actors to have: as told, or as many as fit and as many again, for a cluster that may grow.
+
+        On one that does not, those wait and hold up nothing.
+        """
         if self.workers is not None:
             return self.workers
         if time.monotonic() >= self.look_again:
             self.look_again = time.monotonic() + LOOK_SECONDS
             has = self.ray.cluster_resources()
             self.fit = min(int(has.get(name, 0) / size) for name, size in self.sizes.items() if size)
-        return max(self.fit, len(self.idle) + len(self.running)) + 1
+        there = len(self.idle) + len(self.running)
+        return max(self.fit, there) + max(1, there)
+
+    def _tell_when_none_is_ready(self) -> None:
+        now = time.monotonic()
+        if self.idle or self.running or self.judged or not self.starting:
+            self.ready_at = now
+        elif now - self.ready_at > PATIENCE_SECONDS:
+            self.ready_at = math.inf
+            has = self.ray.cluster_resources()
+            takes = ", ".join(f"{size:g} {name} of {has.get(name, 0):g}" for name, size in self.sizes.items() if size)
+            log.warning("no worker is ready after %g s: each takes %s in the cluster", PATIENCE_SECONDS, takes)
 
     def _let_go(self) -> None:
         """End the actors that do nothing."""
@@ -156,9 +178,19 @@ class FanOut:
         self.idle.clear()
 
     def _hand_out(self) -> None:
-        while self.waiting and self.idle:
-            index, ready = self.waiting.popleft(), self.idle.pop()
-            self.running[ready.actor.run.remote(self.jobs[index])] = index, ready
+        for ready in self.idle[::-1]:
+            index = next((each for each in self.waiting if self._may_run(each, ready.node)), None)
+            if index is not None:
+                self.waiting.remove(index)
+                self.idle.remove(ready)
+                self.running[ready.actor.run.remote(self.jobs[index])] = index, ready
+
+    def _may_run(self, index: int, node: str) -> bool:
+        """Whether a job may go to a node: back to one where its worker died only when there are workers on no other."""
+        failed = self.failed_at.get(index, set())
+        if node not in failed:
+            return True
+        return all(ready.node in failed for ready in [*self.idle, *(ready for _, ready in self.running.values())])
 
     def _settle(self, timeout: float) -> None:
         """Wait until something has happened, and take note of all that has."""
@@ -176,11 +208,13 @@ class FanOut:
                 self._judge(*self.judged.pop(reference))
 
     def _outcome(self, reference: Any) -> tuple[Any, Exception | None]:
-        """What came of a call, or what its actor died of; what the job raised is raised."""
+        """What came of a call, or what its actor died of; what the job raised is raised, but for storage's trouble."""
         errors = self.ray.exceptions
         try:
             return self.ray.get(reference), None
         except errors.RayTaskError as error:
+            if storage_trouble(error.cause):
+                return None, error.cause
             raise error.cause from None
         except errors.RayError as error:
             fatal = isinstance(error, errors.RuntimeEnvSetupError | errors.AuthenticationError)
@@ -193,12 +227,15 @@ class FanOut:
             self.failed_starts = 0
             self.idle.append(Ready(actor, node))
             return
+        self.ray.kill(actor)
         # Many may fail at once, with a node: what counts is that those started in their place fail as well.
         if attempt == self.failed_starts + 1:
             self.failed_starts = attempt
             self.start_again = time.monotonic() + min(2.0**attempt, 60.0)
         log.warning("a worker died before its first job: %s", _sentence(death))
         if self.failed_starts >= STARTS_ALLOWED and not (self.idle or self.running):
+            if storage_trouble(death):
+                raise death
             reason = f"{self.failed_starts} in a row died before their first job: {_sentence(death)}"
             raise InputError("workers", reason, "See Ray's logs, and whether memory suffices", "workers_die")
 
@@ -217,11 +254,14 @@ class FanOut:
         """Run a job again whose actor died, unless that happened too often."""
         lives_on = any(each["NodeID"] == node and each["Alive"] for each in self.ray.nodes())
         if lives_on and not getattr(death, "preempted", False):
-            why = "died alone"
-            self.deaths[index] += 1
+            why = _STORAGE if storage_trouble(death) else _DIED
+            self.deaths[index, why] += 1
+            self.failed_at.setdefault(index, set()).add(node)
         else:
-            why = "lost with a node"
-        if self.deaths[index] == DEATHS_ALLOWED:
+            why = _LOST
+        if self.deaths[index, why] == DEATHS_ALLOWED:
+            if why == _STORAGE:
+                raise death
             self.done.append((index, WorkerDied(_sentence(death))))
             return
         told = {"job": index, "node": node, "cause": why}

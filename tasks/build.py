@@ -179,7 +179,7 @@ def _encode_shards(
     alone: list[tuple[Run, ...]] = []
     written: dict[str, tuple[ForkSession, Tables]] = {}
     again = 0.0
-    for index, outcome in fan_out(encoders, list(shards.items()), workers=workers):
+    for index, outcome in fan_out(encoders, list(shards.items()), workers=workers, shared=[build.url]):
         members = shards[names[index]]
         if not isinstance(outcome, WorkerDied):
             written[names[index]] = outcome

@@ -6,15 +6,19 @@ process). Starting Ray takes some ten seconds, so it happens at the first fan-ou
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dexter_model.errors import InputError
+from dexter_model.places import is_url
 from tasks.actors import Actor, FanOut, WorkerDied
 
 Job = TypeVar("Job", contravariant=True)
@@ -30,6 +34,7 @@ _OF_THE_MACHINE = (
 )
 
 STARTS = 3  # of a cluster of this machine
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of this container: microseconds of CPU in so many, or max
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +106,19 @@ def settings_of_jobs() -> dict[str, str]:
 
 
 def cpus() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0))
+    """CPUs this process may use; a container's share of them is rounded up."""
+    allowed = len(os.sched_getaffinity(0))
+    quota, _, period = CPU_QUOTA.read_text().partition(" ") if CPU_QUOTA.is_file() else ("max", "", "")
+    return allowed if quota == "max" else min(allowed, math.ceil(int(quota) / int(period)))
+
+
+@functools.cache
+def tell_to_share(*places: str) -> None:
+    """Warn, once, of folders that work on several machines reads or writes: they have to be there on each."""
+    folders = [place for place in places if not is_url(place)]
+    if is_ours() or not folders or sum(node["Alive"] for node in ray_session().nodes()) < 2:
+        return
+    log.warning("all nodes of the cluster must share %s; an s3:// place is one for all", " and ".join(folders))
 
 
 def fan_out(
@@ -111,6 +127,7 @@ def fan_out(
     *,
     workers: int | None = None,
     gpu: float | None = 0,
+    shared: Sequence[str] = (),
 ) -> Iterator[tuple[int, AnyResult | WorkerDied]]:
     """Do jobs over workers, each worker one job at a time; no more are in flight than there are workers.
 
@@ -120,15 +137,16 @@ def fan_out(
         make_worker: makes a worker, where it will work; sent to Ray actors.
         jobs: what ``run`` takes; sent to Ray actors.
         workers: Ray actors; 0 does the jobs in this process without Ray, None takes as many as the cluster has CPUs (or
-            shares of GPUs) for, now or later: one more is always asked for, which lets an autoscaler add nodes.
-        gpu: share of a GPU that each actor takes; None a whole one if the cluster has GPUs at all.
+            shares of GPUs) for, now or later: more are always asked for, which lets an autoscaler add nodes.
+        gpu: share of a GPU that each actor takes; None a whole one if the cluster has GPUs at this moment.
+        shared: places that workers open.
 
     Yields:
         Index of the job and its result, in the order they finish.
 
     Raises:
         InputError: workers die before they have done anything (``workers_die``), or this machine has no GPU
-            (``no_gpu``).
+            (``no_gpu``). What a job raises is raised; of trouble with storage (``errors.storage_trouble``) the third.
     """
     if not jobs:
         return
@@ -137,6 +155,7 @@ def fan_out(
         return
     wanted = min(workers or cpus(), len(jobs))
     ray = ray_session(wanted)
+    tell_to_share(*shared)
     resources = ray.cluster_resources()
     gpu = min(1.0, resources.get("GPU", 0.0)) if gpu is None else gpu
     cpu = 1.0

@@ -52,9 +52,12 @@ FEW_SCORES = 24  # up to here starting Ray takes longer than it saves
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What a job left in ``folder``: entries of ``renders.json``, how many were made now, and what was refused."""
+    """What a job left in ``folder``: the checkpoint's label and digest, entries of ``renders.json``, how many were made
+    now, and what was refused.
+    """
 
     folder: str
+    checkpoint: dict[str, str]
     renders: list[dict[str, Any]]
     quarantined: list[dict[str, str]]
     made: int
@@ -64,8 +67,9 @@ class RenderResult:
 class RenderSettings(Sampling):
     """How to render. ``checkpoint`` None is the model that ships with the code, ``workers`` None is as it takes.
 
-    ``batch_size`` is the number of windows a worker gets at a time, ``gpu_share`` its share of a GPU (None: one,
-    if there are any); results do not depend on them. ``controls`` are what performances are told beside their score.
+    ``batch_size`` is the number of windows a worker gets at a time, ``gpu_share`` its share of a GPU (None: a whole one
+    if the cluster has any at the start; 1 waits for those that an autoscaler adds); results do not depend on them.
+    ``controls`` are what performances are told beside their score.
     """
 
     checkpoint: str | Path | None = None
@@ -184,7 +188,7 @@ def _read(paths: list[str], settings: RenderSettings) -> tuple[dict[int, Score],
     refused: dict[int, InputError] = {}
     unknown = [index for index in range(len(paths)) if index not in scores]
     jobs = [absolute(paths[index]) for index in unknown]  # workers may be in another folder
-    reading = fan_out(ScoreReader, jobs, workers=_workers(settings, len(unknown)))
+    reading = fan_out(ScoreReader, jobs, workers=_workers(settings, len(unknown)), shared=jobs[:1])
     for job, outcome in track(reading, len(unknown), "Reading scores"):
         index = unknown[job]
         if isinstance(outcome, Score):
@@ -223,8 +227,9 @@ def _render(
             count("quarantined", work="render", code=row["code"])
             log.info("score quarantined", extra=row)
         entries = [done[index] for index in sorted(done)]
-        folder.finish(_about(settings, checkpoint), entries, quarantined)
-    return RenderResult(str(out), entries, quarantined, made)
+        about = _about(settings, checkpoint)
+        folder.finish(about, entries, quarantined)
+    return RenderResult(str(out), about["checkpoint"], entries, quarantined, made)
 
 
 def _about(settings: RenderSettings, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -278,8 +283,9 @@ def _sampled(
     plan = plan_batches([len(renders[index].score.notes) for index in wanted], length, settings.batch_size)
     batches = [[wanted[k] for k in batch] for batch in plan]
     jobs = [[renders[index] for index in batch] for batch in batches]
-    make_sampler = partial(_sampler, shown(checkpoint.absolute()), settings)
-    sampling = fan_out(make_sampler, jobs, workers=_workers(settings, len(wanted)), gpu=settings.gpu_share)
+    model = shown(checkpoint.absolute())
+    workers, shared = _workers(settings, len(wanted)), [model] if settings.checkpoint else []
+    sampling = fan_out(partial(_sampler, model, settings), jobs, workers=workers, gpu=settings.gpu_share, shared=shared)
     for job, outcome in track(sampling, len(jobs), "Rendering"):
         codecs = [outcome] * len(batches[job]) if isinstance(outcome, WorkerDied) else outcome
         yield from zip(batches[job], codecs, strict=True)

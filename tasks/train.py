@@ -12,6 +12,7 @@ import contextvars
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -22,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 from dexter_model.dataset.perceptual import refuse_unlearnable
 from dexter_model.dataset.store import DatasetVersion, open_version
-from dexter_model.errors import InputError
+from dexter_model.errors import InputError, storage_trouble
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
 from dexter_model.expression.resuming import steps_taken
 from dexter_model.places import absolute, is_url, join, local, names, read, remove, shown, write, writing
 from dexter_model.s3 import endpoint_and_region
 from dexter_model.training.checkpoint import BEST, CHECKPOINTS, META, last_meta, load_checkpoint
-from tasks.cluster import is_ours, ray_session, settings_of_jobs
+from tasks.cluster import is_ours, ray_session, settings_of_jobs, tell_to_share
 from tasks.orchestration import task
 from tasks.progress import bar
 from tasks.telemetry import start_in_actor
@@ -39,9 +40,10 @@ if TYPE_CHECKING:
     from dexter_model.expression.data import ResidentNotes
     from dexter_model.training.loop import Progress
 
-MAX_FAILURES = 3  # lost workers or nodes between two checkpoints that a run survives; of announced losses, any number
+MAX_FAILURES = 3  # losses between two checkpoints that a run survives; of announced ones, any number
 PROGRESS = "progress.json"
 _POLL_SECONDS = 0.5
+_EXCHANGE = re.compile(r"gloo|NCCL|torch\.distributed\.Dist")  # of errors when a rank does not answer another
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +51,13 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class TrainResult:
     """A trained model: its last checkpoint's folder and digest, the best one's folder if there was a validation split,
-    steps taken in all, final losses, seconds of this run.
+    the data set's digest, steps taken in all, final losses, seconds of this run.
     """
 
     checkpoint: str
     best: str | None
     digest: str
+    dataset: str
     steps: int
     loss: float
     validation_loss: float | None
@@ -68,6 +71,7 @@ def train(
     out: str | Path,
     *,
     workers: int = 1,
+    gpus: bool | None = None,
     label: str = "trained",
     version: str | None = None,
 ) -> TrainResult:
@@ -78,14 +82,17 @@ def train(
         config: model, diffusion, training.
         out: folder or URL for checkpoints, the best model, renders of validation, TensorBoard event files and Ray's own
             state; a folder that all nodes share.
-        workers: Ray Train workers that share each batch, one a GPU where the cluster has enough.
+        workers: Ray Train workers that share each batch.
+        gpus: whether each of them takes a GPU and waits for it; None if the cluster has GPUs at this moment, on this
+            machine's own if it has one for each.
         label: what reports call the model.
         version: a version of the data set; the current one when None.
 
     Raises:
         InputError: no such data set, no training split, perceptual features that the model cannot learn from
-            (``dataset.perceptual.refuse_unlearnable``), a batch that ``workers`` does not divide, or ``out`` holds
-            another training (other settings, data or label, or more steps).
+            (``dataset.perceptual.refuse_unlearnable``), a batch that ``workers`` does not divide, ``out`` holds
+            another training (other settings, data or label, or more steps), or this machine has not so many GPUs
+            (``no_gpu``).
     """
     if config.training.batch_size % workers:
         remedy = f"Take as many workers as divide training.batch_size, {config.training.batch_size}"
@@ -96,7 +103,7 @@ def train(
     if steps_taken(out, config, dataset, label) < config.training.steps:
         refuse_unlearnable(opened, config.denoiser.perceptual)
         settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": out, "label": label}
-        _train_by_ray(settings, workers)
+        _train_by_ray(settings, workers, gpus)
     return _result(out, time.monotonic() - began)
 
 
@@ -130,14 +137,15 @@ def resident_split(opened: DatasetVersion, split: str, model: DenoiserConfig) ->
     return None if empty else ResidentNotes.from_pieces(opened.pieces(split), model)
 
 
-def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
-    """Fit, and go on from the last checkpoint when workers were lost, however often, as long as that gets on."""
+def _train_by_ray(settings: dict[str, Any], workers: int, gpus: bool | None) -> None:
+    """Fit; go on from the last checkpoint when workers were lost or storage failed, however often, if that gets on."""
     out = settings["out"]
     ray = ray_session(workers)
+    tell_to_share(out, settings["url"])
     from ray.train import FailureConfig, RunConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
-    scaling, lost = _scaling(ray, settings["config"]["training"]["threads"], workers), 0
+    scaling, lost = _scaling(ray, settings["config"]["training"]["threads"], workers, gpus), 0
     with _followed(join(out, PROGRESS), settings["config"]["training"]["steps"]):
         while True:
             # Ray's list of what an earlier run reported names checkpoints that are gone by now; ours are what counts.
@@ -153,14 +161,13 @@ def _train_by_ray(settings: dict[str, Any], workers: int) -> None:
                 trainer.fit()
                 return
             except TrainingFailedError as error:  # also when workers are lost while they find each other
-                if wrong := _wrong_input(error):
-                    raise wrong from None
+                if fault := _fault(error):
+                    raise fault from error
                 lost = lost + 1 if _steps(out) == before else 1
                 if lost > MAX_FAILURES:
                     raise
-                log.warning(
-                    "training goes on from its last checkpoint, as workers were lost: %s", str(error).splitlines()[-1]
-                )
+                why = str(error).splitlines()[-1]
+                log.warning("training goes on from its last checkpoint, as workers or storage failed: %s", why)
 
 
 def _steps(out: str) -> int:
@@ -192,29 +199,42 @@ def _reported(out: str, folder: Path) -> Checkpoint:
     return Checkpoint(join(out, CHECKPOINTS, folder.name).removeprefix("s3://"), _filesystem())
 
 
-def _wrong_input(error: TrainingFailedError) -> InputError | None:
-    """What is wrong with a worker's input, if that is what ended it; others may only have ended with it."""
-    failures = getattr(error, "worker_failures", {}).values()
-    raised = (getattr(failure, "_base_exc", failure) for failure in failures)  # Ray wraps them
-    wrong = [each for each in raised if isinstance(each, InputError)]
-    return min(wrong, key=lambda each: each.code == "other_rank_failed", default=None)
+def _fault(error: TrainingFailedError) -> Exception | None:
+    """What a worker raised that would be raised again; None when workers were lost, or lost each other, or storage."""
+    from ray.exceptions import RayError
+    from ray.train.v2._internal.exceptions import RayTrainError
+
+    failures = getattr(error, "worker_failures", {}).values()  # of a controller there are none: it met a loss
+    if any(isinstance(each, RayError | RayTrainError) for each in failures):
+        return None
+    return next((each for each in failures if not (storage_trouble(each) or _parted(each))), None)
 
 
-def _scaling(ray: Any, threads: int, workers: int) -> ScalingConfig:
-    """What each of the workers asks for: a GPU where there are enough, and CPUs for its threads."""
+def _parted(error: Exception) -> bool:
+    """Whether a worker failed only as another one did, and could not tell it anything any more."""
+    return getattr(error, "code", None) == "other_rank_failed" or _EXCHANGE.search(f"{type(error)} {error}") is not None
+
+
+def _scaling(ray: Any, threads: int, workers: int, gpus: bool | None) -> ScalingConfig:
+    """What each of the workers asks for: a GPU if it is to have one, and CPUs for its threads."""
     from ray.train import ScalingConfig
 
     resources = ray.cluster_resources()
-    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
+    has = {name: resources.get(name, 0.0) for name in ("CPU", "GPU")}
     if is_ours():  # our own machine shares its CPUs out; else workers would wait for ever
-        each = min(float(threads), cpus / workers)
+        if gpus and has["GPU"] < workers:
+            remedy = "Leave gpus out, take fewer workers, or set RAY_ADDRESS"
+            raise InputError("gpus", f"this machine has {has['GPU']:g} of them for {workers} workers", remedy, "no_gpu")
+        cpu, gpu = min(float(threads), has["CPU"] / workers), has["GPU"] >= workers
     else:  # others may have nodes to add, and are waited for
         largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
-        each = min(float(threads), largest or threads)
-        if cpus < each * workers:
-            log.warning("training asks for %d times %g CPUs, more than the cluster's %g: it waits", workers, each, cpus)
-    use_gpu = gpus >= workers if is_ours() else gpus > 0
-    return ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": each})
+        cpu, gpu = min(float(threads), largest or threads), has["GPU"] > 0
+    use_gpu = gpu if gpus is None else gpus
+    for name, each in ("CPU", cpu), ("GPU", float(use_gpu)):
+        if has[name] < each * workers and not is_ours():
+            told = workers, each, name, has[name]
+            log.warning("training asks for %d times %g %ss, more than the cluster's %g: it waits", *told)
+    return ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpu})
 
 
 def train_worker(environment: dict[str, str], settings: dict[str, Any]) -> None:
@@ -273,6 +293,7 @@ def _result(out: str, seconds: float) -> TrainResult:
         shown(checkpoint.path),
         best if META in names(best) else None,
         checkpoint.digest,
+        checkpoint.meta["dataset"]["digest"],
         checkpoint.meta["step"],
         history[-1][1],
         validated[-1] if validated else None,

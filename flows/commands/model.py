@@ -15,7 +15,11 @@ def train(
     store: Annotated[str | None, typer.Option(help="The data set to train on.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for checkpoints and TensorBoard event files.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Ray Train workers that share a batch, one a GPU.", show_default="1")
+        int | None, typer.Option(min=1, help="Ray Train workers that share a batch.", show_default="1")
+    ] = None,
+    gpus: Annotated[
+        bool | None,
+        typer.Option(help="A GPU for each worker, also one to wait for; or none.", show_default="if there are GPUs"),
     ] = None,
     overrides: options.Overrides = None,
     dry_run: options.DryRun = False,
@@ -30,7 +34,7 @@ def train(
     from flows.configuration import load
     from flows.parameters import TrainParameters
 
-    given = {"store": store, "out": out, "workers": workers}
+    given = {"store": store, "out": out, "workers": workers, "gpus": gpus}
     parameters = load(TrainParameters, config, overrides or (), given)
     if dry_run:
         from tasks.train import describe_training

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from made_up_renders import made_up_piece, publish
+from torch import distributed
 
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.train_arrays import train_on_arrays
 from dexter_model.training.checkpoint import load_checkpoint
-from tasks.train import describe_training, resident_split, train
+from tasks.cluster import ray_session
+from tasks.train import _fault, _scaling, describe_training, resident_split, train
 
 CONFIG = ExpressionConfig(
     DenoiserConfig(channels=8, layers=2, window=32),
@@ -166,36 +169,77 @@ def test_ray_train_equals_the_plain_loop_though_its_worker_is_killed(store: str,
 
 
 @pytest.mark.cluster
-def test_two_workers_go_on_from_where_they_were_when_one_is_killed(store: str, tmp_path: Path) -> None:
-    """The loss curve, validation included, and the weights are those of two workers that nobody disturbed."""
-    whole = train(store, CONFIG, tmp_path / "whole", workers=2)
-    killer, killed = kill_a_worker(tmp_path / "cut")
-    result = train(store, CONFIG, tmp_path / "cut", workers=2)
-    killer.join()
-    assert killed
-    ours, theirs = load_checkpoint(result.checkpoint), load_checkpoint(whole.checkpoint)
-    assert ours.meta["history"] == theirs.meta["history"]
-    assert [row[0] for row in ours.meta["history"]] == list(range(5, 61, 5))
-    assert result.digest == whole.digest
-    assert train_plainly(store, tmp_path / "alone") != whole.digest  # a batch in halves is drawn otherwise
-    assert whole.loss == pytest.approx(load_checkpoint(tmp_path / "alone").meta["history"][-1][1], rel=0.5)
+def test_two_workers_share_a_batch(store: str, tmp_path: Path) -> None:
+    """``test_nodes`` kills one of two."""
+    result = train(store, CONFIG, tmp_path / "two", workers=2)
+    assert [row[0] for row in load_checkpoint(result.checkpoint).meta["history"]] == list(range(5, 61, 5))
+    assert result.dataset == open_version(store).digest
+    assert train_plainly(store, tmp_path / "alone") != result.digest  # a batch in halves is drawn otherwise
+    assert result.loss == pytest.approx(load_checkpoint(tmp_path / "alone").meta["history"][-1][1], rel=0.5)
 
 
 @pytest.mark.cluster
-def test_a_worker_that_fails_alone_says_why_and_ends_the_others(
+def test_storage_that_fails_a_worker_is_tried_again_and_a_fault_is_raised_at_once(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one waits for it in an exchange, and would for half an hour."""
+    """The other worker waits for it in an exchange, and would for half an hour."""
 
     def one_fails(environment: dict[str, str], settings: dict[str, Any]) -> None:
         import ray.train
         from torch import distributed
 
         if ray.train.get_context().get_world_rank() == 1:
-            raise InputError("s3://lab/dataset", "cannot be opened", "Look at this node's network", "no_dataset")
+            with (tmp_path / "tries").open("a+") as tries:
+                tries.write(".")
+                if tries.tell() == 1:
+                    raise InputError("s3://lab/model", "cannot be written", "Try again", "s3_unreachable")
+            raise ValueError("a bug")
         distributed.barrier()
 
     monkeypatch.setattr("tasks.train.train_worker", one_fails)
-    with pytest.raises(InputError, match="s3://lab/dataset: cannot be opened") as caught:
+    with pytest.raises(ValueError, match="a bug"):
         train(store, CONFIG, tmp_path / "out", workers=2)
-    assert caught.value.code == "no_dataset"
+    assert (tmp_path / "tries").read_text() == ".."
+
+
+@pytest.mark.cluster
+def test_what_ends_a_training_and_what_it_survives() -> None:
+    ray_session()  # before anything else of Ray is imported
+    from ray.exceptions import ActorDiedError
+    from ray.train import ControllerError, WorkerGroupError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    lost = WorkerHealthCheckFailedError("Worker 1 failed", ActorDiedError())
+    storage = InputError("s3://lab/model", "cannot be written", "Try again", "s3_unreachable")
+    another = InputError("training", "ended on another worker", "See what that one says", "other_rank_failed")
+    wrong = InputError("s3://lab/dataset", "has no training split", "Build it", "empty_split")
+    cuda = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    gloo = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:1")
+    nccl = distributed.DistBackendError("NCCL communicator was aborted on rank 0.")
+    for survived in ([lost], [gloo, lost], [nccl, gloo], [another, storage], [ConnectionResetError()], [cuda, lost]):
+        assert _fault(WorkerGroupError("failed", dict(enumerate(survived)))) is None
+    for fault, others in ((wrong, another), (cuda, gloo), (wrong, storage)):
+        assert _fault(WorkerGroupError("failed", {0: others, 1: fault})) is fault
+    assert _fault(ControllerError(ActorDiedError())) is None
+
+
+@pytest.mark.cluster
+def test_gpus_that_this_machine_does_not_have_are_told(store: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this machine has 0 of them for 2 workers") as caught:
+        train(store, CONFIG, tmp_path, workers=2, gpus=True)
+    assert caught.value.code == "no_gpu"
+
+
+@pytest.mark.cluster
+def test_a_cluster_that_may_grow_is_asked_for_gpus_when_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As far as what each worker asks for: the cluster has none."""
+    ray = ray_session()
+    monkeypatch.setenv("RAY_ADDRESS", "wherever")
+    for gpus, asked, told in ((None, False, ""), (False, False, ""), (True, True, "2 times 1 GPUs, more than the")):
+        caplog.clear()
+        scaling = _scaling(ray, 1, 2, gpus)
+        assert (scaling.use_gpu, scaling.num_workers) == (asked, 2)
+        assert told in caplog.text
+        assert bool(told) == ("GPUs" in caplog.text)
