@@ -121,7 +121,7 @@ def _last_night(client: SyncPrefectClient) -> Part:
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=RUNS_SEEN,
     )
-    nights = [run for run in over if run.start_time or run.state_type != StateType.CANCELLED]
+    nights = [run for run in over if run.run_count or run.state_type != StateType.CANCELLED]
     if not nights:
         return {"nightly": None}
     night = nights[0]
