@@ -41,7 +41,7 @@ from tasks.orchestration import storage_failed
 PROJECT = Path(__file__).parents[2]
 PIECES = 9  # of the demo corpus
 TRIES = """
-from tasks.orchestration import flow, task
+from tasks.orchestration import flow, publish_link, task
 from dexter_model.errors import InputError
 
 tries = {"s3_unreachable": 0, "score_unreadable": 0}
@@ -54,6 +54,7 @@ def unlucky(code):
 
 @flow(name="trying")
 def trying():
+    publish_link("page", "page.html", "a page")
     unlucky("s3_unreachable")
     try:
         unlucky("score_unreadable")
@@ -257,6 +258,8 @@ def test_a_task_is_tried_again_when_storage_fails_and_for_no_other_reason(lab: L
         [sys.executable, "-c", TRIES], cwd=PROJECT, env=lab.environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "{'s3_unreachable': 3, 'score_unreadable': 1}"
+    (page,) = artifacts(lab.url, "page")
+    assert page["description"] == "`page.html`"  # a link that was signed ends, its place does not
 
 
 def artifacts(url: str, key: str) -> list[dict[str, Any]]:
