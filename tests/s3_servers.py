@@ -170,7 +170,7 @@ def _ceph_conf(folder: Path, fsid: str, ports: list[int], memory: int) -> str:
         "ms_mon_client_mode": "crc",  # its own default needs keys
     }
     told = "\n".join(f"{name} = {value}" for name, value in lines.items())
-    return f"[global]\n{told}\n[client.rgw]\nrgw_frontends = beast endpoint=127.0.0.1:{ports[2]}\n"
+    return f"[global]\n{told}\n[client.rgw]\nrgw_frontends = beast endpoint=127.0.0.1:{ports[2]} tcp_nodelay=1\n"
 
 
 def _free_ports(count: int) -> list[int]:

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import zarr
 
-from dexter_model.dataset.packing import SCORE_FIELDS, TABLES, Row, describe, pack, quarantine_rows
+from dexter_model.dataset.packing import TABLES, Row, describe, pack, quarantine_rows, write_array
 from dexter_model.dataset.perceptual import DEFAULT, encoder
 from dexter_model.dataset.piece import Piece, Quarantined
 from dexter_model.dataset.repository import (
@@ -280,9 +280,7 @@ def write_shard(
         fork = repository.writable_session(BUILD).fork()
         group = root(fork.store, "a").require_group("shards").create_group(shard)
         for name, array in arrays.items():
-            told: dict[str, Any] = {"fields": SCORE_FIELDS[name]} if name in SCORE_FIELDS else {}
-            chunks = tuple(max(1, length) for length in array.shape)
-            group.create_array(name, data=array, chunks=chunks, attributes=told)
+            write_array(group, name, array)
         count("store_bytes", sum(array.nbytes for array in arrays.values()), direction="written")
         return fork
 

@@ -12,6 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import polars as pl
+import zarr
+from zarr.codecs import BloscCodec
 
 from dexter_model.dataset import quality
 from dexter_model.dataset.piece import Piece, Quarantined
@@ -73,35 +76,34 @@ TABLES: dict[str, dict[str, type]] = {
 BEFORE = {"frame_start": 0, "frames": 0, "perceptual": "none"}
 
 
-def _kind(field: str) -> np.dtype:
-    """The type that a field of the score is stored in: a flag is a number."""
-    kind = SCORE_NOTE[field]
-    return kind if kind != np.bool_ else np.dtype(np.int8)
-
-
-# The fields of the score that an array holds, a row each.
-SCORE_FIELDS: dict[str, list[str]] = {}
-for _field in SCORE_NOTE.names or ():
-    SCORE_FIELDS.setdefault(f"score_{_kind(_field).name}", []).append(_field)
-
-
 def pack(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
-    """The arrays of a shard: ``note_id`` (notes, width) uint8, the score's fields by type, cell and frame arrays.
+    """The arrays of a shard: ``note_id`` (notes, width) uint8, ``score`` (notes,) records, cell and frame arrays.
 
-    A round trip to S3 costs as much as a hundred kilobytes, so fields of one type are the rows of one array, named by
-    ``SCORE_FIELDS``.
+    A round trip to S3 costs as much as a hundred kilobytes: the score is one array, and frames without rows are none.
     """
-    notes = np.concatenate([np.zeros(0, SCORE_NOTE), *(piece.score for piece in pieces)])
     ids = np.char.encode(np.concatenate([np.zeros(0, "U1"), *(piece.note_id for piece in pieces)]), "utf-8")
     arrays = {"note_id": ids.view(np.uint8).reshape(len(ids), ids.dtype.itemsize)}
-    arrays |= {name: np.stack([notes[field].astype(_kind(field)) for field in f]) for name, f in SCORE_FIELDS.items()}
+    arrays["score"] = np.concatenate([np.zeros(0, SCORE_NOTE), *(piece.score for piece in pieces)])
     arrays["performance"] = _cells([p.performance for p in pieces], (0, len(CODEC_COLUMNS)), np.float32)
     arrays["matched"] = _cells([p.matched for p in pieces], (0,), np.bool_)
     arrays["named"] = _cells([p.named for p in pieces], (0,), np.bool_)
     arrays["keydown_articulation"] = _cells([p.keydown_articulation for p in pieces], (0,), np.float32)
-    for name, (shape, kind) in FRAME_ARRAYS.items():
-        arrays[name] = _cells([getattr(piece, name) for piece in pieces], shape, kind)
+    frames = {name: [getattr(piece, name) for piece in pieces] for name in FRAME_ARRAYS}
+    arrays |= {name: _cells(rows, *FRAME_ARRAYS[name]) for name, rows in frames.items() if any(map(len, rows))}
     return arrays
+
+
+def write_array(group: zarr.Group, name: str, array: np.ndarray) -> None:
+    """Write an array of a shard as one chunk; records as bytes, shuffled so that those of a field lie together."""
+    chunks = tuple(max(1, length) for length in array.shape)
+    if array.dtype.names is None:
+        group.create_array(name, data=array, chunks=chunks)
+        return
+    width = array.dtype.itemsize
+    data = np.ascontiguousarray(array).view(np.uint8).reshape(len(array), width)
+    shuffled = BloscCodec(typesize=width, cname="zstd", clevel=3, shuffle="shuffle")
+    told: dict[str, Any] = {"record": [[field, array.dtype[field].str] for field in array.dtype.names]}
+    group.create_array(name, data=data, chunks=(*chunks, width), compressors=shuffled, attributes=told)
 
 
 def _cells(blocks: Iterable[np.ndarray], empty: tuple[int, ...], kind: type) -> np.ndarray:
@@ -110,24 +112,36 @@ def _cells(blocks: Iterable[np.ndarray], empty: tuple[int, ...], kind: type) -> 
     return np.concatenate([np.zeros(empty, kind), *flat])
 
 
-def opened(arrays: Mapping[str, np.ndarray], fields: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
-    """A shard's arrays as its pieces want them, for all at once: the score's fields as ``score``, note ids as text.
-
-    Fields of the score that the version's builder did not know are 0.
+def opened(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """A shard's arrays as its pieces want them, for all at once: the score as SCORE_NOTE, note ids as text.
 
     Args:
-        arrays: of ``pack``, or of a format before, which had an array ``score_<field>`` for each field.
-        fields: which fields of the score are the rows of an array.
+        arrays: as stored.
+        attributes: of the arrays.
     """
     ids = np.ascontiguousarray(arrays["note_id"])
-    score = np.zeros(len(ids), SCORE_NOTE)
-    known = {f"score_{field}": [field] for field in SCORE_NOTE.names or ()} | dict(fields)
-    for name, array in arrays.items():
-        for field, values in zip(known.get(name, ()), np.atleast_2d(array), strict=False):
-            if field in (SCORE_NOTE.names or ()):
-                score[field] = values
-    kept = {name: array for name, array in arrays.items() if not name.startswith("score_")}
-    return kept | {"score": score, "note_id": _as_text(ids)}
+    score = {name: array for name, array in arrays.items() if name.startswith("score")}
+    kept = {name: array for name, array in arrays.items() if name not in score}
+    return kept | {"score": _score(len(ids), score, attributes), "note_id": _as_text(ids)}
+
+
+def _score(n: int, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
+    """The score (n,); fields that the version's builder did not know are 0. Formats 1 and 2 had an array a field."""
+    if "score" in arrays:
+        records = np.ascontiguousarray(arrays["score"]).view(_record_type(attributes["score"])).reshape(n)
+        if records.dtype == SCORE_NOTE:
+            return records
+        fields = {field: records[field] for field in records.dtype.names or ()}
+    else:
+        fields = {name.removeprefix("score_"): array for name, array in arrays.items()}
+    score = np.zeros(n, SCORE_NOTE)
+    for field in fields.keys() & set(SCORE_NOTE.names or ()):
+        score[field] = fields[field]
+    return score
+
+
+def _record_type(attributes: Mapping[str, Any]) -> np.dtype:
+    return np.dtype([(field, kind) for field, kind in attributes["record"]])
 
 
 def _as_text(utf8: np.ndarray) -> np.ndarray:
@@ -137,13 +151,26 @@ def _as_text(utf8: np.ndarray) -> np.ndarray:
     return np.char.decode(utf8.view(f"S{utf8.shape[1]}").reshape(len(utf8)), "utf-8")
 
 
-def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) -> Piece:
-    """The piece of a catalogue row, from its shard's ``opened`` arrays; ``performances`` are its rows, in order.
+def attributes_of(performances: pl.DataFrame) -> Iterable[Row]:
+    """What a piece says of a performance, for each row of the table; what is not known is left out."""
+    rows = performances.drop(*_NOT_ATTRIBUTES).iter_rows(named=True)
+    if any(performances.null_count().row(0)):
+        return ({name: value for name, value in row.items() if value is not None} for row in rows)
+    return rows
+
+
+def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tuple[int, Row]]) -> Piece:
+    """The piece of a catalogue row, from its shard's ``opened`` arrays.
+
+    Args:
+        arrays: of the shard.
+        row: of the piece.
+        performances: how many frames each has, and its ``attributes_of``, in order.
 
     Perceptual features that the version's builder did not know are unknown.
     """
     n, P = row["notes"], row["performances"]
-    frames = np.array([told["frames"] for told in performances], np.int32)
+    frames = np.array([count for count, _ in performances], np.int32)
     heard = slice(row["frame_start"], row["frame_start"] + int(frames.sum()))
     notes = slice(row["note_start"], row["note_start"] + n)
     cells = slice(row["cell_start"], row["cell_start"] + n * P)
@@ -154,10 +181,7 @@ def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: list[Row]) 
         note_id=arrays["note_id"][notes],
         score=arrays["score"][notes],
         **{name: block.reshape(P, n, *block.shape[1:]) for name, block in blocks.items()},
-        performances=[
-            {name: value for name, value in told.items() if name not in _NOT_ATTRIBUTES and value is not None}
-            for told in performances
-        ],
+        performances=[attributes.copy() for _, attributes in performances],
         frames=frames,
         **rows,
     )

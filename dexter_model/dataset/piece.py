@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dexter_model.reading.sandbox import Sandbox
 
 _PACKAGE = Path(__file__).parent.parent.parent
+_NOTHING_HEARD = np.zeros(0, np.int32), np.zeros(0), unknown_values(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +71,10 @@ class Piece:
     named: np.ndarray
     keydown_articulation: np.ndarray
     performances: list[dict[str, Any]]
-    frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    frame_time: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    perceptual: np.ndarray = field(default_factory=lambda: unknown_values(0))
-    perceptual_reference: np.ndarray = field(default_factory=lambda: unknown_values(0))
+    frames: np.ndarray = field(default_factory=_NOTHING_HEARD[0].view)
+    frame_time: np.ndarray = field(default_factory=_NOTHING_HEARD[1].view)
+    perceptual: np.ndarray = field(default_factory=_NOTHING_HEARD[2].view)
+    perceptual_reference: np.ndarray = field(default_factory=_NOTHING_HEARD[2].view)
 
     def __post_init__(self) -> None:
         if not len(self.frames):  # a piece about whose sound nothing is known

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import random
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import icechunk
 import zarr
+from zarr.core.sync import sync
 
 from dexter_model.errors import InputError
 from dexter_model.refusals import refusal
@@ -34,7 +34,7 @@ _TROUBLE = (icechunk.IcechunkError, TimeoutError)
 
 MAIN = "main"
 BUILD = "build"
-FORMAT = "dexter-dataset-3"
+FORMAT = "dexter-dataset-4"
 READABLE = ("dexter-dataset-1", "dexter-dataset-2", FORMAT)  # 1 has no perceptual features, 2 an array a score field
 _INSIDE = "icechunk"  # the repository's folder under the URL
 REQUEST_TRIES, LONGEST_PAUSE_MS = 9, 10_000  # of one request: half a minute of SlowDown
@@ -156,8 +156,8 @@ def root(store: icechunk.IcechunkStore, mode: Literal["r", "a"] = "r") -> zarr.G
 
 
 def awaited(begin: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """The result of a coroutine, in a thread of its own, since a notebook has a loop running in this one."""
-    return _in_time(lambda: asyncio.run(begin()))
+    """The result of a coroutine on Zarr's own event loop, whose threads last: new ones would fault their memory in."""
+    return sync(begin(), timeout=ACTION_S)
 
 
 def _in_time(action: Callable[[], Result]) -> Result:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import icechunk
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 import zarr
 
-from dexter_model.dataset.packing import BEFORE, TABLES, opened, unpack
+from dexter_model.dataset.packing import BEFORE, TABLES, attributes_of, opened, unpack
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.repository import MAIN, READABLE, awaited, open_repository, patiently, root
 from dexter_model.errors import InputError
@@ -81,9 +82,10 @@ class DatasetVersion:
 
     def pieces(self, split: str | None = None) -> Iterator[Piece]:
         """The pieces of a split (of all splits: None) in the order of the catalogue, each shard read once."""
+        catalogue = self.catalogue if split is None else self.catalogue.filter(self.catalogue["split"] == split)
+        left = Counter(catalogue["shard"])
+        coming = self._read_shards(list(left))
         rows = [row for row in self._rows.values() if split in (None, row["split"])]
-        left = Counter(row["shard"] for row in rows)
-        coming = self._read_shards(left)
         shards: dict[str, dict[str, np.ndarray]] = {}
         for row in rows:
             name = row["shard"]
@@ -107,11 +109,12 @@ class DatasetVersion:
         return {(row["corpus"], row["key"]): row for row in self.catalogue.iter_rows(named=True)}
 
     @cached_property
-    def _performances(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in self.performances.iter_rows(named=True):
-            rows.setdefault((row["corpus"], row["piece"]), []).append(row)
-        return rows
+    def _performances(self) -> dict[tuple[str, str], list[tuple[int, dict[str, Any]]]]:
+        told: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+        rows = self.performances.select("corpus", "piece", "frames").iter_rows()
+        for (corpus, piece, frames), attributes in zip(rows, attributes_of(self.performances), strict=True):
+            told.setdefault((corpus, piece), []).append((frames, attributes))
+        return told
 
     def _unpack(self, arrays: dict[str, np.ndarray], row: dict[str, Any]) -> Piece:
         return unpack(arrays, row, self._performances[row["corpus"], row["key"]])
@@ -125,15 +128,21 @@ class DatasetVersion:
         return self._kept[name]
 
     def _read_shards(self, names: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
-        """The arrays of shards in this order, some read while the one before is worked on."""
-        with ThreadPoolExecutor(_AHEAD) as threads:
-            coming: list[Future[dict[str, np.ndarray]]] = []
-            for name in names:
-                coming.append(threads.submit(self._read_shard, name))
-                if len(coming) > _AHEAD:
-                    yield coming.pop(0).result()
-            for last in coming:
-                yield last.result()
+        """The arrays of shards in this order, some read while the one before is worked on; the first ones from now."""
+        threads = ThreadPoolExecutor(_AHEAD)
+        left = iter(names)
+        coming = deque(threads.submit(self._read_shard, name) for name in islice(left, _AHEAD))
+
+        def read() -> Iterator[dict[str, np.ndarray]]:
+            try:
+                while coming:
+                    arrays = coming.popleft().result()
+                    coming.extend(threads.submit(self._read_shard, name) for name in islice(left, 1))
+                    yield arrays
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+        return read()
 
     def _read_shard(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of a shard by name, fetched at the same time: on S3 each costs a round trip."""
@@ -153,9 +162,8 @@ class DatasetVersion:
 
         patiently(self.url, lambda: awaited(read))
         count("store_bytes", sum(each.nbytes for each in values.values()), direction="read")
-        told: dict[str, Any] = {key: array.attrs.get("fields") for key, array in arrays.items()}
-        fields = {key: each for key, each in told.items() if each}
-        return opened({key: values[key] for key in arrays}, fields)
+        told: dict[str, Any] = {key: array.attrs for key, array in arrays.items()}
+        return opened({key: values[key] for key in arrays}, told)
 
     def _table(self, name: str) -> pl.DataFrame:
         data = patiently(self.url, lambda: read_array(self._group, f"tables/{name}"))

@@ -111,7 +111,7 @@ def test_pieces_come_back_as_they_were(url: str) -> None:
 
 def a_field_each(pieces: list[Piece]) -> dict[str, np.ndarray]:
     """The arrays of a shard as formats 1 and 2 had them: one a field of the score."""
-    arrays = {name: array for name, array in pack(pieces).items() if not name.startswith("score_")}
+    arrays = {name: array for name, array in pack(pieces).items() if name != "score"}
     notes = np.concatenate([piece.score for piece in pieces])
     return arrays | {f"score_{field}": notes[field] for field in notes.dtype.names}
 
