@@ -167,8 +167,10 @@ class FanOut:
         elif now - self.ready_at > PATIENCE_SECONDS:
             self.ready_at = math.inf
             has = self.ray.cluster_resources()
-            takes = ", ".join(f"{size:g} {name} of {has.get(name, 0):g}" for name, size in self.sizes.items() if size)
-            log.warning("no worker is ready after %g s: each takes %s in the cluster", PATIENCE_SECONDS, takes)
+            takes = " and ".join(
+                f"{size:g} {name} (the cluster has {has.get(name, 0):g})" for name, size in self.sizes.items() if size
+            )
+            log.warning("no worker is ready after %g s: each takes %s", PATIENCE_SECONDS, takes)
 
     def _let_go(self) -> None:
         """End the actors that do nothing."""

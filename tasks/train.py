@@ -35,7 +35,7 @@ from tasks.progress import bar
 from tasks.telemetry import start_in_actor
 
 if TYPE_CHECKING:
-    from ray.train import Checkpoint, ScalingConfig, TrainingFailedError
+    from ray.train import Checkpoint, ScalingConfig
 
     from dexter_model.expression.data import ResidentNotes
     from dexter_model.training.loop import Progress
@@ -199,7 +199,7 @@ def _reported(out: str, folder: Path) -> Checkpoint:
     return Checkpoint(join(out, CHECKPOINTS, folder.name).removeprefix("s3://"), _filesystem())
 
 
-def _fault(error: TrainingFailedError) -> Exception | None:
+def _fault(error: Exception) -> Exception | None:
     """What a worker raised that would be raised again; None when workers were lost, or lost each other, or storage."""
     from ray.exceptions import RayError
     from ray.train.v2._internal.exceptions import RayTrainError

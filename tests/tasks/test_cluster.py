@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dexter_model.errors import InputError
-from tasks.cluster import WorkerDied, fan_out
+from tasks.actors import FanOut, Ready
+from tasks.cluster import WorkerDied, cpus, fan_out, ray_session, tell_to_share
 
 
 def worker_class() -> Any:
@@ -90,6 +93,107 @@ def test_what_makes_workers_fails_once_and_for_all(tmp_path: Path) -> None:
         list(fan_out(dying, [1, 2], workers=1))
     assert told.value.code == "workers_die"
     assert (tmp_path / "starts").read_text() == "..."
+
+
+@pytest.mark.cluster
+def test_trouble_with_storage_is_tried_again_and_raised_in_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first worker cannot be made; a job n meets the trouble n times."""
+
+    def tries(name: str) -> int:
+        with (tmp_path / name).open("a+") as file:
+            file.write(".")
+            return file.tell()
+
+    def make() -> Any:
+        if tries("make") == 1:
+            raise OSError(28, "No space left on device")
+
+        class Reader:
+            def run(self, job: int) -> int:
+                number = tries(str(job))
+                if number <= job:
+                    raise InputError("s3://lab/piece", "cannot be read", "Try again", "s3_unreachable")
+                return number
+
+        return Reader()
+
+    assert dict(fan_out(make, [0, 2, 1], workers=2)) == {0: 1, 1: 3, 2: 2}
+    assert "jobs redone: 3 of 3 (3 storage failed)" in caplog.text
+    with pytest.raises(InputError, match="s3://lab/piece") as told:
+        list(fan_out(make, [3], workers=1))
+    assert told.value.code == "s3_unreachable"
+    assert (tmp_path / "3").read_text() == "..."
+
+
+@pytest.mark.cluster
+def test_a_job_goes_to_another_node_than_that_where_its_worker_died() -> None:
+    fan = FanOut(ray_session(), lambda: None, {}, {"CPU": 1.0}, ["a", "b"], None)
+    fan.failed_at[0], fan.idle = {"here"}, [Ready(None, "here")]
+    assert fan._may_run(0, "here")  # as there are workers on no other
+    fan.running = {"b": (1, Ready(None, "there"))}
+    assert not fan._may_run(0, "here")
+    assert fan._may_run(0, "there")
+    assert fan._may_run(1, "here")
+
+
+@pytest.mark.cluster
+def test_a_cluster_without_room_is_told_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else has all its CPUs until we complain."""
+    ray = ray_session()
+    size = ray.cluster_resources()["CPU"]
+
+    class Tenant:
+        def came(self) -> None: ...
+
+    tenant = ray.remote(num_cpus=size)(Tenant).remote()
+    ray.get(tenant.came.remote())
+
+    class Landlord(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ray.kill(tenant)
+
+    monkeypatch.setattr("tasks.actors.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.actors.LOOK_SECONDS", 0.1)
+    complaints, landlord = logging.getLogger("tasks.actors"), Landlord()
+    complaints.addHandler(landlord)
+    try:
+        assert next(fan_out(worker_class(), [3], workers=1))[1][1] == 9  # type: ignore[index]
+    finally:
+        complaints.removeHandler(landlord)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"no worker is ready after 0.5 s: each takes 1 CPU (the cluster has {size:g})"]
+
+
+@pytest.mark.parametrize(("quota", "share"), [("max 100000\n", 1000), ("50000 100000\n", 1), ("150000 100000\n", 2)])
+def test_a_container_has_its_share_of_the_cpus(
+    quota: str, share: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr("tasks.cluster.CPU_QUOTA", tmp_path / "cpu.max")
+    assert cpus() == min(share, len(os.sched_getaffinity(0)))
+
+
+def test_folders_that_several_nodes_work_in_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told(address: str, nodes: int, *places: str) -> str:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        joined = SimpleNamespace(nodes=lambda: [{"Alive": number < nodes} for number in range(3)])
+        monkeypatch.setattr("tasks.cluster.ray_session", lambda: joined)
+        caplog.clear()
+        tell_to_share(*places)
+        return caplog.text
+
+    folder = str(tmp_path)
+    assert told("local", 2, f"{folder}/ours") == ""
+    assert told("head:6379", 1, f"{folder}/alone") == ""
+    assert told("head:6379", 2, "s3://lab/dataset") == ""
+    assert f"must share {folder};" in told("head:6379", 2, "s3://lab/dataset", folder)
+    assert told("head:6379", 2, "s3://lab/dataset", folder) == ""
 
 
 @pytest.mark.cluster
