@@ -24,7 +24,7 @@ PIECES = [[piece("a"), piece("b")], [piece("c")]]
 def proxy(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """In use, before moto."""
     monkeypatch.setattr(repository, "ACTION_S", 60.0)
-    with faults(moto_server.endpoint, stall=60.0) as between:
+    with faults(moto_server.endpoint, stall=6.0) as between:
         with dataclasses.replace(moto_server, endpoint=between.endpoint).used():
             yield between
         between.plan = None
@@ -86,7 +86,7 @@ def test_a_request_that_is_never_answered_is_given_up(
 ) -> None:
     monkeypatch.setattr(repository, "ACTION_S", 3.0)
     monkeypatch.setattr(repository, "TRIES", 20)  # on a busy machine an action may take as long without a fault
-    monkeypatch.setattr(repository, "PAUSE_S", 0.0)
+    monkeypatch.setattr(repository, "PAUSE_S", 0.0)  # and Icechunk asks for a snapshot again when its connection ends
     url = f"{moto_server.new_bucket()}/store"
     proxy.plan = first("stalled", method, where)
     publish(url, PIECES)
@@ -121,7 +121,8 @@ def test_a_server_that_stays_away_is_told_and_what_was_built_is_found_again(
     with building(url) as build:
         shard = write(build, PIECES[0])
         proxy.plan = lambda _method, _path: "slow down"
-        with pytest.raises(InputError) as told:
+        with monkeypatch.context() as brief, pytest.raises(InputError) as told:
+            brief.setattr(repository, "ACTION_S", 1.0)  # Icechunk itself asks ten times whether there is a repository
             write(build, PIECES[1])
         assert told.value.code == "store_unreachable"
         assert proxy.injected["slow down"] < 40
