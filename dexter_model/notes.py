@@ -63,6 +63,21 @@ PERFORMED_NOTE = np.dtype(
     ]
 )
 
+RECORDED_NOTE = np.dtype(  # of a performance without a score: what generators learn from
+    [
+        ("onset_sec", "f8"),
+        ("offset_sec", "f8"),  # key up
+        ("sustained_sec", "f8"),  # its end by the pedal, by Magenta's rule; NaN where that rule drops the note
+        ("onset_beat", "f8"),  # quarter notes of the file's own clock
+        ("offset_beat", "f8"),
+        ("pitch", "u1"),
+        ("velocity", "u1"),
+        ("program", "u1"),  # General MIDI, from 0
+        ("channel", "u1"),  # 9: drums
+        ("track", "u2"),
+    ]
+)
+
 CODEC_COLUMNS = ("beat_period", "velocity", "timing", "articulation_log", "pedal")
 
 PERCEPTUAL_FEATURES = (  # mid-level features (Aljanaki & Soleymani 2018), in the order of all their tables
