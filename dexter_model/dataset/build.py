@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ Place = tuple[str, str]  # corpus and key of a piece
 CONTENT = "dexter-dataset-2"  # what a version holds, in whatever format its shards are
 ALIVE = 0.5  # a shard less of which is in use is written anew
 SHARD_CELLS = 400_000  # in a shard written anew: some 10 MB
+SMALL, MANY_SMALL = SHARD_CELLS // 4, 8  # so many shards with fewer cells in use are put together
 _VERSION = "version "  # begins the message of the commit of a version
 
 
@@ -94,12 +96,12 @@ class Build:
         return json.loads(read_array(group, f"shards/{shard}/manifest").tobytes())
 
     def carry_over(self, pieces: set[Place]) -> Tables:
-        """The table rows of pieces that stay as they are; out of shards that are mostly dead they move to new ones."""
+        """The table rows of pieces that stay as they are; from shards mostly dead, or many small ones, they move."""
         if self.current is None:
             return gathered([])
         rows = _rows_of(self.current, pieces)
-        thin = self.current.thin_shards(rows["catalogue"], ALIVE)
-        moving = [row for row in rows["catalogue"] if row["shard"] in thin]
+        left = self.current.thin_shards(rows["catalogue"], ALIVE) | _small_shards(rows["catalogue"])
+        moving = sorted((row for row in rows["catalogue"] if row["shard"] in left), key=lambda row: row["shard"])
         staying = pieces - set(map(_place, moving))
         return gathered([_rows_of(self.current, staying), *(self._move(self.current, part) for part in _cut(moving))])
 
@@ -211,7 +213,7 @@ class Build:
             self.repository.create_branch(BUILD, self._main)
             return
         tip = onto = self.repository.lookup_branch(BUILD)
-        for snapshot in self.repository.ancestry(branch=BUILD):
+        for snapshot in self.repository.ancestry(snapshot_id=tip):
             if snapshot.id == self._main:
                 break
             if snapshot.message.startswith(_VERSION) and snapshot.parent_id:
@@ -219,7 +221,7 @@ class Build:
         else:
             onto = self._main
         if onto != tip:
-            self.repository.reset_branch(BUILD, onto)
+            self.repository.reset_branch(BUILD, onto, from_snapshot_id=tip)  # unless another build commits meanwhile
 
 
 @contextlib.contextmanager
@@ -309,6 +311,15 @@ def _rows_of(version: DatasetVersion, pieces: set[Place]) -> Tables:
 
 def _place(row: Row) -> Place:
     return row["corpus"], row["key"]
+
+
+def _small_shards(catalogue: list[Row]) -> set[str]:
+    """Small shards, when many small additions have made many of them."""
+    used: Counter[str] = Counter()
+    for row in catalogue:
+        used[row["shard"]] += row["notes"] * row["performances"]
+    small = {shard for shard, cells in used.items() if cells < SMALL}
+    return small if len(small) >= MANY_SMALL else set()
 
 
 def _cut(catalogue: list[Row]) -> Iterator[list[Row]]:

@@ -21,7 +21,6 @@ from dexter_model.dataset.piece import Piece, Quarantined
 from dexter_model.notes import CODEC_COLUMNS, PERCEPTUAL_FEATURES, SCORE_NOTE
 
 Row = dict[str, Any]
-CELL_ARRAYS = ("performance", "matched", "named", "keydown_articulation")
 FRAME_ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "frame_time": ((0,), np.float64),
     "perceptual": ((0, len(PERCEPTUAL_FEATURES)), np.float32),
@@ -153,8 +152,11 @@ def _as_text(utf8: np.ndarray) -> np.ndarray:
 
 def attributes_of(performances: pl.DataFrame) -> Iterable[Row]:
     """What a piece says of a performance, for each row of the table; what is not known is left out."""
-    rows = performances.drop(*_NOT_ATTRIBUTES).iter_rows(named=True)
-    if any(performances.null_count().row(0)):
+    nulls = performances.null_count().row(0)
+    said = [name for name, n in zip(performances.columns, nulls, strict=True) if n < performances.height]
+    known = performances.select(name for name in said if name not in _NOT_ATTRIBUTES)
+    rows = known.iter_rows(named=True)
+    if known.null_count().sum_horizontal().item():
         return ({name: value for name, value in row.items() if value is not None} for row in rows)
     return rows
 
@@ -171,19 +173,25 @@ def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tu
     """
     n, P = row["notes"], row["performances"]
     frames = np.array([count for count, _ in performances], np.int32)
-    heard = slice(row["frame_start"], row["frame_start"] + int(frames.sum()))
     notes = slice(row["note_start"], row["note_start"] + n)
     cells = slice(row["cell_start"], row["cell_start"] + n * P)
-    blocks: dict[str, Any] = {name: arrays[name][cells] for name in CELL_ARRAYS}
-    rows: dict[str, Any] = {name: arrays[name][heard] for name in FRAME_ARRAYS if name in arrays}
+    heard = slice(row["frame_start"], row["frame_start"] + int(frames.sum()))
     return Piece(
-        **{name: row[name] for name in ("corpus", "key", "work", "composer", "title", "score_digest")},
-        note_id=arrays["note_id"][notes],
-        score=arrays["score"][notes],
-        **{name: block.reshape(P, n, *block.shape[1:]) for name, block in blocks.items()},
-        performances=[attributes.copy() for _, attributes in performances],
-        frames=frames,
-        **rows,
+        row["corpus"],
+        row["key"],
+        row["work"],
+        row["composer"],
+        row["title"],
+        row["score_digest"],
+        arrays["note_id"][notes],
+        arrays["score"][notes],
+        arrays["performance"][cells].reshape(P, n, len(CODEC_COLUMNS)),
+        arrays["matched"][cells].reshape(P, n),
+        arrays["named"][cells].reshape(P, n),
+        arrays["keydown_articulation"][cells].reshape(P, n),
+        [attributes.copy() for _, attributes in performances],
+        frames,
+        **{name: arrays[name][heard] for name in FRAME_ARRAYS if name in arrays},
     )
 
 

@@ -10,8 +10,9 @@ import icechunk
 import pytest
 from made_up_renders import made_up_piece, refused
 
+from dexter_model.dataset import build as building_module
 from dexter_model.dataset import history
-from dexter_model.dataset.build import ALIVE, building, gathered, shard_name, write_shard
+from dexter_model.dataset.build import ALIVE, MANY_SMALL, building, gathered, shard_name, write_shard
 from dexter_model.dataset.piece import Piece, Quarantined
 from dexter_model.dataset.store import DatasetVersion, list_versions, open_version
 from dexter_model.errors import InputError
@@ -190,3 +191,25 @@ def test_what_cannot_be_done_is_refused(url: str) -> None:
             under_way.publish(under_way.carry_over(set()) | {"quarantine": [dataclasses.asdict(refused("x", "y"))]})
         assert told.value.code == "store_busy"
     assert open_version(url).id == "v1"
+
+
+def test_many_small_additions_are_put_together(tmp_path: Path) -> None:
+    """As many shards as make a version slow to read; every version has the digest that it has when built at once."""
+    url = str(tmp_path / "store")
+    pieces = [made_up_piece(f"{number:02}", seed=number) for number in range(MANY_SMALL + 3)]
+    for many in range(1, len(pieces) + 1):
+        version, encoded = build(url, pieces[:many])
+        assert encoded == 1
+        shards = version.catalogue["shard"].n_unique()
+        assert shards <= MANY_SMALL
+    assert shards == 4
+    assert_whole(version, pieces)
+    assert_whole(open_version(url, f"v{MANY_SMALL}"), pieces[:MANY_SMALL])
+    assert build(str(tmp_path / "anew"), pieces)[0].digest == version.digest
+
+
+def test_only_small_shards_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building_module, "SMALL", made_up_piece("a", seed=0).matched.size)
+    pieces = [made_up_piece(f"{number:02}", seed=number) for number in range(MANY_SMALL + 3)]
+    build(str(tmp_path), pieces[:-1])
+    assert build(str(tmp_path), pieces)[0].catalogue["shard"].n_unique() == len(pieces)

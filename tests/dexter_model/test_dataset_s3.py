@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import icechunk
 import numpy as np
 import pytest
 from fault_proxy import FAULTS, FaultProxy, Plan, at_random, faults, first
@@ -121,9 +122,10 @@ def test_a_server_that_stays_away_is_told_and_what_was_built_is_found_again(
     with building(url) as build:
         shard = write(build, PIECES[0])
         proxy.plan = lambda _method, _path: "slow down"
-        with monkeypatch.context() as brief, pytest.raises(InputError) as told:
+        with monkeypatch.context() as brief:
             brief.setattr(repository, "ACTION_S", 1.0)  # Icechunk itself asks ten times whether there is a repository
-            write(build, PIECES[1])
+            with pytest.raises(InputError) as told:
+                write(build, PIECES[1])
         assert told.value.code == "store_unreachable"
         assert proxy.injected["slow down"] < 40
         proxy.plan = None
@@ -140,6 +142,28 @@ def test_the_second_of_two_builds_stops_and_the_first_goes_on(s3_bucket: str) ->
         assert told.value.code == "store_busy"
         one.publish(gathered([one.manifest(a)]))
     assert open_version(url).catalogue["key"].to_list() == ["a", "b"]
+
+
+def test_a_build_that_began_meanwhile_keeps_its_shards(moto_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a roll-back a build takes its branch back to before the later version, unless another build did so."""
+    url = f"{moto_bucket}/store"
+    for key in "ab":
+        publish(url, [[piece(key)]])
+    with building(url) as build:
+        build.roll_back("v1")
+    ancestry, shards = icechunk.Repository.ancestry, []
+
+    def meanwhile(self: icechunk.Repository, **given: str) -> list[icechunk.SnapshotInfo]:
+        found = list(ancestry(self, **given))
+        if not shards:
+            shards.append("none yet")
+            with building(url) as other:
+                shards[0] = write(other, [piece("c")])
+        return found
+
+    monkeypatch.setattr(icechunk.Repository, "ancestry", meanwhile)
+    with building(url) as build:
+        assert shards[0] in build.finished_shards()
 
 
 @pytest.mark.skipif(not CEPH, reason="no Ceph here")
