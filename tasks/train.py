@@ -25,10 +25,10 @@ from dexter_model.dataset.perceptual import refuse_unlearnable
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.errors import InputError, storage_trouble
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
-from dexter_model.expression.resuming import steps_taken
 from dexter_model.places import absolute, is_url, join, local, names, read, remove, shown, write, writing
 from dexter_model.s3 import endpoint_and_region
 from dexter_model.training.checkpoint import BEST, CHECKPOINTS, META, last_meta, load_checkpoint
+from dexter_model.training.resuming import steps_taken
 from tasks.cluster import is_ours, ray_session, settings_of_jobs, tell_to_share
 from tasks.orchestration import task
 from tasks.progress import bar

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
+from dexter_model.diffusion.config import DiffusionConfig
 from dexter_model.errors import InputError
 from dexter_model.notes import CODEC_COLUMNS
-from dexter_model.training.config import LoopConfig, one_of, require, setting
+from dexter_model.training.config import LoopConfig, one_of, require, setting, settings_of
 
 Output = Literal["epsilon", "x_0", "ex_0", "v", "mean"]
 PERCEPTUAL_LIMIT = 3.0  # standard deviations of perceptual rows, in training and steering: further is never shown
@@ -57,20 +58,6 @@ class DenoiserConfig:
         one_of("denoiser.null", self.null, ("fixed", "trainable"))
         one_of("denoiser.target", self.target, get_args(Output))
         one_of("denoiser.codec_scale", self.codec_scale, ("published", "robust"))
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    """The noise schedule: T steps, variances rising linearly."""
-
-    steps: int = setting(1000, "T, steps of the schedule")
-    beta_start: float = setting(1e-4, "variance of the first step's noise")
-    beta_end: float = setting(0.02, "variance of the last step's noise")
-
-    def __post_init__(self) -> None:
-        require(1 <= self.steps <= 100_000, "diffusion.steps", self.steps, "between 1 and 100000")
-        ordered = 0.0 < self.beta_start <= self.beta_end < 1.0
-        require(ordered, "diffusion.beta_*", (self.beta_start, self.beta_end), "0 < beta_start <= beta_end < 1")
 
 
 @dataclass(frozen=True)
@@ -126,30 +113,12 @@ class ExpressionConfig:
                 "config", "has other parts than denoiser, diffusion, training", "Check it", "config_invalid"
             )
         return cls(
-            _settings(DenoiserConfig, values.get("denoiser", {})),
-            _settings(DiffusionConfig, values.get("diffusion", {})),
-            _settings(TrainingConfig, values.get("training", {})),
+            settings_of(DenoiserConfig, values.get("denoiser", {})),
+            settings_of(DiffusionConfig, values.get("diffusion", {})),
+            settings_of(TrainingConfig, values.get("training", {})),
         )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The settings as JSON holds them."""
         settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))
         return settings
-
-
-Settings = TypeVar("Settings", DenoiserConfig, DiffusionConfig, TrainingConfig)
-
-
-def _settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
-    """Settings of JSON or YAML values, with each value of the type of its default."""
-    require(isinstance(values, Mapping), kind.__name__, values, "with keys")
-    defaults = {each.name: each.default for each in fields(kind)}
-    for name, value in values.items():
-        require(name in defaults, kind.__name__, name, f"among {', '.join(defaults)}")
-        wanted = {float: (int, float), tuple: (list, tuple)}.get(type(defaults[name]), type(defaults[name]))
-        numbers = value if isinstance(value, (list, tuple)) else ()
-        right = isinstance(value, wanted) and isinstance(value, bool) == isinstance(defaults[name], bool)
-        right = right and all(isinstance(each, (int, float)) for each in numbers)
-        require(right, f"{kind.__name__}.{name}", repr(value), f"like {defaults[name]!r}")
-    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return kind(**given)

@@ -24,9 +24,9 @@ from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import ResidentNotes, Statistics
 from dexter_model.expression.denoiser import build_denoiser
 from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
-from dexter_model.expression.resuming import steps_taken
 from dexter_model.expression.validation import RenderedWindows
 from dexter_model.training.loop import BatchLoss, FitResult, Hooks, Progress, Validation, fit
+from dexter_model.training.resuming import steps_taken
 
 
 def train_on_arrays(

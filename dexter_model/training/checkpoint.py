@@ -270,8 +270,8 @@ def _parsed_meta(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def _check_statistics(statistics: Mapping[str, Any]) -> None:
-    """Means and deviations in pairs (``mean``, ``std``; ``x_mean``, ``x_std``) are finite, of one length, positive."""
-    if len(statistics["mean"]) != len(statistics["std"]):
+    """All are finite numbers, deviations (``std``, ``x_std``) positive and as many as means, where there are such."""
+    if not isinstance(statistics, dict) or len(statistics.get("mean", ())) != len(statistics.get("std", ())):
         raise ValueError("statistics are not pairs of means and deviations")
     for name, values in statistics.items():
         numbers = values if isinstance(values, list) else [values]

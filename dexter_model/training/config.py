@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dexter_model.errors import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Default = TypeVar("Default")
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
 def setting(default: Default, about: str) -> Default:
@@ -22,8 +27,11 @@ class LoopConfig:
     """How weights are fitted, whatever they are of; steps count batches."""
 
     steps: int = setting(100_000, "batches that are learnt from")
-    learning_rate: float = setting(5e-5, "of AdamW, after warming up")
+    learning_rate: float = setting(5e-5, "of Adam, after warming up")
     warmup_steps: int = setting(0, "steps over which the learning rate rises linearly")
+    milestone: float = setting(1.0, "share of the steps after which the learning rate is the last one; 1: never")
+    last_learning_rate: float = setting(1e-6, "from the milestone on")
+    adam_epsilon: float = setting(1e-8, "of Adam, beside the root of the second moment")
     ema_decay: float = setting(0.999, "of the moving average of weights, which is what renders")
     gradient_clip: float = setting(1.0, "largest norm of a gradient")
     seed: int = setting(13, "of weights, batches and noise")
@@ -42,8 +50,9 @@ class LoopConfig:
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("warmup_steps", "seed"):
             require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "at least 0")
-        for name in ("learning_rate", "gradient_clip"):
+        for name in ("learning_rate", "last_learning_rate", "adam_epsilon", "gradient_clip"):
             require(0.0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0, finite")
+        require(0.0 <= self.milestone <= 1.0, "training.milestone", self.milestone, "in [0, 1]")
         require(0.0 <= self.ema_decay < 1.0, "training.ema_decay", self.ema_decay, "in [0, 1)")
         one_of("training.precision", self.precision, ("float32", "bfloat16"))
 
@@ -61,3 +70,22 @@ def require(true: bool, name: str, value: object, allowed: str) -> None:
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Refuse a setting that is not among ``allowed`` (``InputError``, ``config_invalid``)."""
     require(value in allowed, name, value, f"out of {', '.join(allowed)}")
+
+
+def settings_of(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Settings of JSON or YAML values, with each value of the type of its default.
+
+    Raises:
+        InputError: an unknown key or a value out of range (``config_invalid``).
+    """
+    require(isinstance(values, Mapping), kind.__name__, values, "with keys")
+    defaults = {each.name: each.default for each in fields(kind)}
+    for name, value in values.items():
+        require(name in defaults, kind.__name__, name, f"among {', '.join(defaults)}")
+        wanted = {float: (int, float), tuple: (list, tuple)}.get(type(defaults[name]), type(defaults[name]))
+        numbers = value if isinstance(value, (list, tuple)) else ()
+        right = isinstance(value, wanted) and isinstance(value, bool) == isinstance(defaults[name], bool)
+        right = right and all(isinstance(each, (int, float)) for each in numbers)
+        require(right, f"{kind.__name__}.{name}", repr(value), f"like {defaults[name]!r}")
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return kind(**given)

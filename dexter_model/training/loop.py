@@ -168,10 +168,17 @@ def _take_step(run: Run, network: Predict, batch_loss: BatchLoss, rank: int) -> 
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.gradient_clip)
     run.step += 1
     for group in run.optimiser.param_groups:
-        group["lr"] = config.learning_rate * min(1.0, run.step / max(1, config.warmup_steps))
+        group["lr"] = learning_rate(config, run.step)
     run.optimiser.step()
     update_average(run.average, run.model, config.ema_decay, run.step)
     run.loss_sum += loss.detach()
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """The learning rate of a step, counted from 1."""
+    if step > config.milestone * config.steps:
+        return config.last_learning_rate
+    return config.learning_rate * min(1.0, step / max(1, config.warmup_steps))
 
 
 def _record(run: Run, validation: Validation | None, log: TrainingLog | None, hooks: Hooks, speed: float) -> Progress:

@@ -63,7 +63,7 @@ def begin_run(model: nn.Module, config: LoopConfig, out: Path, meta: Mapping[str
         InputError: the checkpoint cannot be read.
     """
     device = next(model.parameters()).device
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, fused=True)
     run = Run(model, config, out, meta, optimiser, copy_weights(model), torch.zeros((), device=device))
     latest = latest_checkpoint(out / CHECKPOINTS)
     if latest is not None:
