@@ -7,6 +7,8 @@ numbers in 2 % of ASAP's files; partitura itself needs a second a file where thi
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +24,13 @@ SUSTAIN = 64
 
 
 class Track(NamedTuple):
-    """A track's channel messages as packed integers (tick, status, two data bytes), its tempos, whether it plays."""
+    """A track's messages, in their order, as packed integers (tick, status, two bytes), and its tempos.
+
+    The bytes are a channel message's data, 0 for what it has not; of a meta event, its kind and 0; else 0.
+    """
 
     events: np.ndarray
     tempos: list[tuple[int, int]]
-    plays: bool
 
 
 def load_midi(path: str | Path) -> Performance:
@@ -38,10 +42,23 @@ def load_midi(path: str | Path) -> Performance:
     Raises:
         InputError: ``performance_unreadable`` for what is no MIDI file, is cut short, holds no note or absurd times.
     """
-    try:
+    with _refusing(path):
         ticks_per_quarter, tracks = _tracks(_read(path))
         clock = _Clock(ticks_per_quarter, [tempo for track in tracks for tempo in track.tempos])
         return _performance(tracks, clock)
+
+
+def load_tracks(path: str | Path) -> tuple[int, list[Track]]:
+    """Ticks a quarter note and the tracks of a MIDI file, data bytes as they stand there (``InputError`` as above)."""
+    with _refusing(path):
+        return _tracks(_read(path))
+
+
+@contextlib.contextmanager
+def _refusing(path: str | Path) -> Iterator[None]:
+    """A block that reads a file, whose errors are told as what is wrong with it."""
+    try:
+        yield
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error), "Check the path and its permissions") from error
     except IndexError as error:
@@ -89,7 +106,6 @@ def _track(data: bytes) -> Track:
     # One pass over the bytes: the length of an event is known only when the events before it have been read.
     events: list[int] = []
     tempos: list[tuple[int, int]] = []
-    plays = False
     position = tick = running = 0
     while position < len(data):
         delta, position = _variable_length(data, position)
@@ -102,13 +118,14 @@ def _track(data: bytes) -> Track:
         if 0x80 <= status < 0xF0:
             running = status
             if 0xC0 <= status < 0xE0:  # programme and channel pressure have one data byte
-                plays |= status < 0xD0
+                events.append(tick << 24 | status << 16 | data[position] << 8)
                 position += 1
             else:
                 events.append(tick << 24 | status << 16 | data[position] << 8 | data[position + 1])
                 position += 2
         elif status in (0xF0, 0xF7, 0xFF):
-            kind = data[position] if status == 0xFF else None
+            kind = data[position] if status == 0xFF else 0
+            events.append(tick << 24 | status << 16 | kind << 8)
             length, position = _variable_length(data, position + (status == 0xFF))
             if kind == 0x51:
                 tempos.append((tick, int.from_bytes(data[position : position + 3])))
@@ -119,7 +136,7 @@ def _track(data: bytes) -> Track:
         raise IndexError
     if tick >= 1 << 38:
         raise ValueError("its times are absurd")
-    return Track(np.array(events, np.int64), tempos, plays)
+    return Track(np.array(events, np.int64), tempos)
 
 
 def _variable_length(data: bytes, position: int) -> tuple[int, int]:
@@ -148,10 +165,11 @@ class _Clock:
 
 
 def _performance(tracks: list[Track], clock: _Clock) -> Performance:
-    parts = [(number, track) for number, track in enumerate(tracks) if len(track.events) or track.plays]
+    parts = [(number, events) for number, events in enumerate(_channel_messages(track) for track in tracks)]
+    parts = [(number, events) for number, events in parts if len(events)]
     played = [
-        _part(track.events, number, f"P{rank:02d}_n" if len(parts) > 1 else "n", clock)
-        for rank, (number, track) in enumerate(parts)
+        _part(events, number, f"P{rank:02d}_n" if len(parts) > 1 else "n", clock)
+        for rank, (number, events) in enumerate(parts)
     ]
     if not any(len(part.notes) for part in played):
         raise ValueError("it holds no note")
@@ -162,6 +180,12 @@ def _performance(tracks: list[Track], clock: _Clock) -> Performance:
     pedal = np.concatenate([part.pedal for part in played])
     order = np.lexsort((notes["pitch"], notes["onset_sec"]))
     return Performance(note_id[order], notes[order], pedal[np.argsort(pedal[:, 0], kind="stable")])
+
+
+def _channel_messages(track: Track) -> np.ndarray:
+    """Events of a track without channel pressure, which by itself makes no part."""
+    status = track.events >> 16 & 0xFF
+    return track.events[(status < 0xF0) & (status >> 4 != 0xD)]
 
 
 def _part(events: np.ndarray, number: int, prefix: str, clock: _Clock) -> Performance:
