@@ -34,6 +34,7 @@ class LoopConfig:
     adam_epsilon: float = setting(1e-8, "of Adam, beside the root of the second moment")
     ema_decay: float = setting(0.999, "of the moving average of weights, which is what renders")
     gradient_clip: float = setting(1.0, "largest norm of a gradient")
+    gradient_clip_mode: Literal["global", "per_tensor"] = setting("global", "norm of all weights, or of each tensor's")
     seed: int = setting(13, "of weights, batches and noise")
     precision: Literal["float32", "bfloat16"] = setting("float32", "bfloat16 is autocast: the weights stay float32")
     compile: bool = setting(False, "torch.compile, for GPUs: on a CPU it is slower (benchmarks/results.md)")
@@ -54,6 +55,7 @@ class LoopConfig:
             require(0.0 < getattr(self, name) < math.inf, f"training.{name}", getattr(self, name), "above 0, finite")
         require(0.0 <= self.milestone <= 1.0, "training.milestone", self.milestone, "in [0, 1]")
         require(0.0 <= self.ema_decay < 1.0, "training.ema_decay", self.ema_decay, "in [0, 1)")
+        one_of("training.gradient_clip_mode", self.gradient_clip_mode, ("global", "per_tensor"))
         one_of("training.precision", self.precision, ("float32", "bfloat16"))
 
 

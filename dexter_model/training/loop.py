@@ -165,7 +165,9 @@ def _take_step(run: Run, network: Predict, batch_loss: BatchLoss, rank: int) -> 
         loss = batch_loss(network, generator)
     run.optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), config.gradient_clip)
+    together = config.gradient_clip_mode == "global"
+    for weights in [list(run.model.parameters())] if together else run.model.parameters():
+        torch.nn.utils.clip_grad_norm_(weights, config.gradient_clip)
     run.step += 1
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(config, run.step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # (pitch, velocity, start s, end s)
@@ -16,7 +18,7 @@ CONTROLLED = [
 ]
 
 
-def columns(notes: list[tuple[float, ...]]) -> tuple[np.ndarray, ...]:
+def columns(notes: Sequence[Sequence[float]]) -> tuple[np.ndarray, ...]:
     """Onset, end (s), pitch, velocity."""
     pitch, velocity, onset, end = np.array(notes, float).reshape(-1, 4).T
     return onset, end, pitch.astype(int), velocity.astype(int)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from golden_pieces import CHORDS, PIECE, columns
@@ -26,7 +28,7 @@ from dexter_model.performance_rnn.vocabulary import (
 from dexter_model.reading.sustain import sustained_ends
 
 PEDALLED = [(60, 80, 0, 0.5), (64, 80, 0.6, 0.8), (60, 80, 1, 1.2)]
-GOLDEN = {  # notes, pedal, bins, events
+GOLDEN: dict[str, Any] = {  # notes, pedal, bins, events
     "G1": (CHORDS, None, 32, [380, 60, 64, 355, 387, 67, 355, 195, 355, 192, 355, 188]),
     "G1 without velocity": (CHORDS, None, 0, [60, 64, 355, 67, 355, 195, 355, 192, 355, 188]),
     "G2": ([(60, 64, 2.5, 2.75)], None, 32, [355, 355, 305, 371, 60, 280, 188]),
@@ -49,7 +51,7 @@ GOLDEN = {  # notes, pedal, bins, events
     "G7": ([(60, 80, 0, 0.5)], [(0.1, 64), (0.7, 63)], 32, [375, 60, 325, 188]),
     "nothing": ([], None, 32, []),
 }
-DECODED = {  # events, notes (pitch, velocity, start, end in steps)
+DECODED: dict[str, Any] = {  # events, notes (pitch, velocity, start, end in steps)
     "D1": ([60, 188, 256], []),
     "D2": ([188, 371, 60, 188, 64, *[355] * 6, 192, 67, 355], [(64, 61, 0, 500), (67, 61, 600, 700)]),
     "D3": ([60, 355, 188], [(60, 100, 0, 100)]),
