@@ -34,7 +34,7 @@ from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.dataset.build import building, write_shard
 from dexter_model.dataset.piece import encode_piece
-from dexter_model.dataset.plan import SHARD_BYTES, Run, plan_build, source_bytes
+from dexter_model.dataset.plan import CODECS, SHARD_BYTES, Run, plan_build, source_bytes
 from dexter_model.digests import code_version
 from dexter_model.reading.sandbox import Sandbox
 from tasks.build import ShardEncoder
@@ -94,7 +94,7 @@ def main() -> None:
 def sample_of_asap(count: int) -> list[Run]:
     sources = [piece for piece in discover("ASAP", CorpusRoots()) if piece.performances]
     random.Random(13).shuffle(sources)
-    return list(plan_build(sources[:count], None, perceptual="estimate").runs)
+    return list(plan_build(sources[:count], None).runs)
 
 
 def cpu_seconds() -> float:
@@ -187,7 +187,7 @@ def two_workers(runs: list[Run]) -> str:
         with tempfile.TemporaryDirectory() as folder, building(folder) as build:
             jobs = [(f"{index:020x}", [run]) for index, run in enumerate(runs)]
             began = 0.0
-            for index, (fork, _) in fan_out(lambda url=folder: ShardEncoder(url, "estimate"), jobs, workers=workers):
+            for index, (fork, _) in fan_out(lambda url=folder: ShardEncoder(url, CODECS), jobs, workers=workers):
                 began = began or time.monotonic()  # the first result: Ray, actors and their imports are there
                 build.commit(fork, jobs[index][0])
             walls[workers] = time.monotonic() - began

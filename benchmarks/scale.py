@@ -29,7 +29,7 @@ from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.build import Build, building, gathered, shard_name, write_shard
-from dexter_model.dataset.perceptual import encoder
+from dexter_model.dataset.encodings import Codecs
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.plan import Run, fingerprint
 from dexter_model.dataset.store import open_version
@@ -79,7 +79,10 @@ def write_shards(build: Build, sources: list[PieceSource]) -> None:
     finished = build.finished_shards()
     parts = []
     for start in range(0, len(sources), PIECES_IN_SHARD):
-        runs = [Run(source, fingerprint(source, "none"), "new") for source in sources[start : start + PIECES_IN_SHARD]]
+        runs = [
+            Run(source, fingerprint(source, Codecs("none")), "new")
+            for source in sources[start : start + PIECES_IN_SHARD]
+        ]
         shard = shard_name(run.name for run in runs)
         if shard not in finished:
             pieces = [made_up(run.source, start + index) for index, run in enumerate(runs)]
@@ -88,7 +91,7 @@ def write_shards(build: Build, sources: list[PieceSource]) -> None:
         parts.append(build.manifest(shard))
         if len(parts) % 25 == 0:
             print(f"  {len(parts)} shards", flush=True)
-    build.publish(gathered(parts), encoder("none"))
+    build.publish(gathered(parts), Codecs("none").described())
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections import Counter
 
 from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
+from dexter_model.dataset.encodings import encoding
 from dexter_model.dataset.perceptual import told_sources
 from dexter_model.errors import InputError
 from flows.facts import of_build
@@ -48,7 +49,7 @@ def _build(parameters: BuildParameters, *, dry_run: bool) -> BuildResult:
     return build_dataset(
         sources,
         parameters.store,
-        perceptual=parameters.perceptual,
+        encoding=encoding(parameters.encoding, parameters.perceptual),
         workers=parameters.workers,
         retry_quarantined=parameters.retry_quarantined,
         verify=parameters.verify,
@@ -71,7 +72,7 @@ def told(result: BuildResult) -> list[str]:
         *pieces,
         f"{result.built} performances built + {result.quarantined} quarantined = {result.discovered} discovered"
         + (f" ({codes})" if codes else ""),
-        f"perceptual features: {told_sources(result.perceptual)}",
+        *([f"perceptual features: {told_sources(result.perceptual)}"] if result.perceptual.keys() - {"none"} else []),
         f"version {result.version}, digest {(result.digest or '')[:12]}, {result.seconds:.1f} s",
     ]
 

@@ -58,6 +58,11 @@ class BuildParameters(_Parameters):
     datasets_root: str | None = Field(None, description="folder of the corpora; default DEXTER_DATASETS_ROOT")
     data_root: str | None = Field(None, description="folder of the FOLDER corpus; default DEXTER_DATA_ROOT")
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
+    encoding: Literal["codec", "notes", "composer"] = Field(
+        "codec",
+        description="codec: performances over their scores' notes (DExter); notes: performances by themselves "
+        "(generators); composer: the same as the original of Diffusion Music Composer reads them",
+    )
     perceptual: str = Field(
         "estimate",
         pattern=r"^(csv|estimate|none|cnn:.+)$",

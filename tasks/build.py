@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dexter_model.corpora.sources import PieceSource
 from dexter_model.dataset.build import Build, Tables, building, gathered, rows_in, shard_name, write_shard
+from dexter_model.dataset.encodings import Encoding
 from dexter_model.dataset.packing import quarantine_rows
-from dexter_model.dataset.perceptual import DEFAULT, checked, encoder
-from dexter_model.dataset.piece import Piece, Quarantined, encode_piece
-from dexter_model.dataset.plan import Plan, Run, cut_shards, plan_build, source_bytes
+from dexter_model.dataset.piece import Quarantined
+from dexter_model.dataset.plan import CODECS, Plan, Run, cut_shards, plan_build, source_bytes
 from dexter_model.dataset.store import DatasetVersion, open_version
 from dexter_model.errors import InputError
 from dexter_model.places import absolute
@@ -79,7 +79,7 @@ def build_dataset(
     sources: Iterable[PieceSource],
     url: str,
     *,
-    perceptual: str = DEFAULT,
+    encoding: Encoding = CODECS,
     workers: int | None = None,
     retry_quarantined: bool = False,
     verify: bool = False,
@@ -90,20 +90,20 @@ def build_dataset(
     Args:
         sources: every piece the version is to hold; pieces of the version before that are not among them are left out.
         url: a folder or ``s3://bucket/prefix``.
-        perceptual: where perceptual features come from: ``csv``, ``estimate``, ``cnn:CHECKPOINT`` or ``none``.
+        encoding: what the data set is to hold of them.
         workers: Ray actors; 0 works in this process, None takes as many as there are CPUs if Ray is worth starting.
         retry_quarantined: try everything in quarantine again, not only what may have passed.
         verify: read every file instead of trusting size and modification time.
         dry_run: only tell what would run, and why.
 
     Raises:
-        InputError: another build is writing the store (``store_busy``), the URL is no place for one, or ``perceptual``
-            is no source.
+        InputError: another build is writing the store (``store_busy``), the URL is no place for one, or the encoding
+            has no such perceptual features.
     """
     started = time.monotonic()
-    perceptual = checked(perceptual)
-    sources, url, made_by = list(sources), absolute(url), encoder(perceptual)
-    planned = partial(plan_build, sources, perceptual=perceptual, retry_quarantined=retry_quarantined, verify=verify)
+    encoding = encoding.checked()
+    sources, url, made_by = encoding.sources(sources), absolute(url), encoding.described()
+    planned = partial(plan_build, sources, encoding=encoding, retry_quarantined=retry_quarantined, verify=verify)
     if dry_run:
         version = _version_if_any(url)
         return _result(sources, planned(version), version, 0, started)
@@ -112,7 +112,7 @@ def build_dataset(
         version, resumed = build.current, 0
         if version is None or not plan.changes_nothing:
             kept = build.carry_over(set(plan.unchanged))
-            encoded, resumed = _encode(build, plan.runs, perceptual, workers)
+            encoded, resumed = _encode(build, plan.runs, encoding, workers)
             version = build.publish(gathered([kept, *encoded]), made_by)
             log.info("version published", extra={"store": url, "version": version.id, "digest": version.digest})
     return _result(sources, plan, version, resumed, started)
@@ -121,9 +121,9 @@ def build_dataset(
 class ShardEncoder:
     """A worker: encodes the pieces of a shard and writes them into a fork of the build branch."""
 
-    def __init__(self, url: str, perceptual: str) -> None:
+    def __init__(self, url: str, encoding: Encoding) -> None:
         self.url = url
-        self.perceptual = checked(perceptual)  # here: it fetches what it names
+        self.encoding = encoding.checked()  # here: it fetches what it names
         self.sandbox = Sandbox()
 
     def run(self, job: tuple[str, Sequence[Run]]) -> tuple[ForkSession, Tables]:
@@ -135,9 +135,9 @@ class ShardEncoder:
         fork = write_shard(self.url, shard, pieces, quarantined, [run.source_row() for run in runs])
         return fork, rows_in(fork, shard)
 
-    def _encoded(self, source: PieceSource) -> tuple[Piece | None, list[Quarantined]]:
+    def _encoded(self, source: PieceSource) -> tuple[Any, list[Quarantined]]:
         with bound(corpus=source.corpus, piece=source.key):
-            piece, quarantined = encode_piece(source.fetched(), self.sandbox, self.perceptual)
+            piece, quarantined = self.encoding.encode(source.fetched(), self.sandbox)
             for item in quarantined:
                 told = {"performance": item.performance, "code": item.code, "reason": item.reason}
                 log.info("performance quarantined", extra=told)
@@ -148,7 +148,7 @@ class ShardEncoder:
         self.sandbox.close()
 
 
-def _encode(build: Build, runs: Sequence[Run], perceptual: str, workers: int | None) -> tuple[list[Tables], int]:
+def _encode(build: Build, runs: Sequence[Run], encoding: Encoding, workers: int | None) -> tuple[list[Tables], int]:
     """Table rows of the pieces that run, and how many of these an interrupted build had finished."""
     finished = build.finished_shards()
     wanted = _named(cut_shards(runs))
@@ -159,7 +159,7 @@ def _encode(build: Build, runs: Sequence[Run], perceptual: str, workers: int | N
         workers = 0
     with bar("Encoding pieces", len(runs)) as advance_to:
         advance_to(resumed)
-        for tables in _encode_shards(build, left, partial(ShardEncoder, build.url, perceptual), workers):
+        for tables in _encode_shards(build, left, partial(ShardEncoder, build.url, encoding), workers):
             done.append(tables)
             count("pieces_done", len(tables["sources"]), work="build")
             for row in tables["quarantine"]:

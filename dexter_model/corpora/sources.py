@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dexter_model.places import local
+from dexter_model.places import local, record_of
 
 
 def valid_utf8(name: str) -> str:
@@ -18,7 +18,8 @@ class PerformanceSource:
     """One performance file.
 
     ``key`` is the performance file's path inside the corpus (posix) and names it for ever; ``alignment`` is None when
-    the performance file is a match file, which holds its own, or when there is none (``performance`` ends in ``.mid``).
+    the performance file is a match file, which holds its own, or when there is none. ``performance`` may be one record
+    of a file of many, ``notes.tfrecord#12``.
     ``robust`` is False where only alignments were asked for that the corpus's books call robust and this is none.
     ``recording`` is what the corpus's books say of the recording that it was transcribed from, such as "low quality".
     ``features`` is the corpus's own file of its perceptual features, where it has one.
@@ -43,6 +44,8 @@ class PerformanceSource:
 class PieceSource:
     """One score and its performances; ``score`` is None when the corpus lacks it. ``work`` is equal across corpora.
 
+    ``split`` is ``train``, ``validation`` or ``test`` where the corpus's own books say so.
+
     Files are paths, or URLs where the corpus is at S3.
     """
 
@@ -53,17 +56,22 @@ class PieceSource:
     title: str
     score: str | None
     performances: tuple[PerformanceSource, ...]
+    split: str = ""
 
     def with_files(self, place: Callable[[str], str]) -> PieceSource:
-        """The same piece, each of its files at another place."""
+        """The same piece, each of its files at another place; records of files keep their numbers."""
 
         def moved(file: str | None) -> str | None:
             return None if file is None else place(file)
 
+        def moved_record(file: str) -> str:
+            name, number = record_of(file)
+            return place(name) + number
+
         performances = (
             replace(
                 each,
-                performance=place(each.performance),
+                performance=moved_record(each.performance),
                 alignment=moved(each.alignment),
                 features=moved(each.features),
             )

@@ -22,6 +22,7 @@ import zarr
 from dexter_model.dataset.packing import TABLES, Row, describe, pack, quarantine_rows, write_array
 from dexter_model.dataset.perceptual import DEFAULT, encoder
 from dexter_model.dataset.piece import Piece, Quarantined
+from dexter_model.dataset.recordings import Recording
 from dexter_model.dataset.repository import (
     BUILD,
     FORMAT,
@@ -109,7 +110,7 @@ class Build:
         """Copy pieces into a shard of their own, if that was not done already; their table rows."""
         shard = shard_name(row["digest"] for row in catalogue)
         if shard not in self.finished_shards():
-            pieces = [version.piece(*_place(row)) for row in catalogue]
+            pieces: Any = [version.item(*_place(row)) for row in catalogue]
             rows = _rows_of(version, set(map(_place, catalogue)))
             quarantined = [Quarantined(**row) for row in rows["quarantine"]]
             self.commit(write_shard(self.url, shard, pieces, quarantined, rows["sources"]), shard)
@@ -268,7 +269,11 @@ def shard_name(results: Iterable[str]) -> str:
 
 
 def write_shard(
-    url: str, shard: str, pieces: Sequence[Piece], quarantined: Sequence[Quarantined], sources: Sequence[Row]
+    url: str,
+    shard: str,
+    pieces: Sequence[Piece] | Sequence[Recording],
+    quarantined: Sequence[Quarantined],
+    sources: Sequence[Row],
 ) -> icechunk.ForkSession:
     """Write a shard's arrays and table rows into a fork of the build branch; ``Build.commit`` makes them last.
 
@@ -347,7 +352,8 @@ def content_digest(tables: dict[str, pl.DataFrame], made_by: Mapping[str, Any]) 
 def _finish(tables: Tables) -> dict[str, pl.DataFrame]:
     """Rows as sorted tables, with the split of every piece."""
     splits = split_of_works(row["work"] for row in tables["catalogue"])
-    rows = tables | {"catalogue": [row | {"split": splits[row["work"]]} for row in tables["catalogue"]]}
+    catalogue = [row | {"split": row.get("assigned") or splits[row["work"]]} for row in tables["catalogue"]]
+    rows = tables | {"catalogue": catalogue}
     frames = {name: pl.DataFrame(rows[name], schema=schema) for name, schema in TABLES.items()}
     order = {
         "catalogue": ["key"],

@@ -18,6 +18,7 @@ from zarr.codecs import BloscCodec
 
 from dexter_model.dataset import quality
 from dexter_model.dataset.piece import Piece, Quarantined
+from dexter_model.dataset.recordings import Recording
 from dexter_model.notes import CODEC_COLUMNS, PERCEPTUAL_FEATURES, SCORE_NOTE
 
 Row = dict[str, Any]
@@ -33,6 +34,7 @@ CATALOGUE: dict[str, type] = {
     "composer": str,
     "title": str,
     "split": str,
+    "assigned": str,  # the split that the corpus's own books give it; empty where they do not
     "notes": int,
     "performances": int,
     "synthetic": bool,  # whether any performance is
@@ -72,11 +74,19 @@ TABLES: dict[str, dict[str, type]] = {
     "sources": SOURCES,
 }
 # What stands in the columns that versions lack whose builders did not know them; null in others.
-BEFORE = {"frame_start": 0, "frames": 0, "perceptual": "none"}
+BEFORE = {"assigned": "", "frame_start": 0, "frames": 0, "perceptual": "none"}
 
 
-def pack(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
-    """The arrays of a shard: ``note_id`` (notes, width) uint8, ``score`` (notes,) records, cell and frame arrays.
+def pack(pieces: Sequence[Piece] | Sequence[Recording]) -> dict[str, np.ndarray]:
+    """The arrays of a shard: of codecs ``_pack_codecs``; of recordings their notes end to end, as records."""
+    recordings = [piece for piece in pieces if isinstance(piece, Recording)]
+    if recordings:
+        return {"recorded": np.concatenate([recording.notes for recording in recordings])}
+    return _pack_codecs([piece for piece in pieces if isinstance(piece, Piece)])
+
+
+def _pack_codecs(pieces: Sequence[Piece]) -> dict[str, np.ndarray]:
+    """``note_id`` (notes, width) uint8, ``score`` (notes,) records, cell and frame arrays.
 
     A round trip to S3 costs as much as a hundred kilobytes: the score is one array, and frames without rows are none.
     """
@@ -112,12 +122,14 @@ def _cells(blocks: Iterable[np.ndarray], empty: tuple[int, ...], kind: type) -> 
 
 
 def opened(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """A shard's arrays as its pieces want them, for all at once: the score as SCORE_NOTE, note ids as text.
+    """A shard's arrays as its pieces want them, for all at once: records as such, note ids as text.
 
     Args:
         arrays: as stored.
         attributes: of the arrays.
     """
+    if "recorded" in arrays:
+        return {"recorded": _records(arrays["recorded"], attributes["recorded"])}
     ids = np.ascontiguousarray(arrays["note_id"])
     score = {name: array for name, array in arrays.items() if name.startswith("score")}
     kept = {name: array for name, array in arrays.items() if name not in score}
@@ -127,7 +139,7 @@ def opened(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[st
 def _score(n: int, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
     """The score (n,); fields that the version's builder did not know are 0. Formats 1 and 2 had an array a field."""
     if "score" in arrays:
-        records = np.ascontiguousarray(arrays["score"]).view(_record_type(attributes["score"])).reshape(n)
+        records = _records(arrays["score"], attributes["score"])
         if records.dtype == SCORE_NOTE:
             return records
         fields = {field: records[field] for field in records.dtype.names or ()}
@@ -139,8 +151,10 @@ def _score(n: int, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Ma
     return score
 
 
-def _record_type(attributes: Mapping[str, Any]) -> np.dtype:
-    return np.dtype([(field, kind) for field, kind in attributes["record"]])
+def _records(stored: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:
+    """Records (n,) of their bytes (n, width)."""
+    kind = np.dtype([(field, type_) for field, type_ in attributes["record"]])
+    return np.ascontiguousarray(stored).view(kind).reshape(len(stored))
 
 
 def _as_text(utf8: np.ndarray) -> np.ndarray:
@@ -161,8 +175,8 @@ def attributes_of(performances: pl.DataFrame) -> Iterable[Row]:
     return rows
 
 
-def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tuple[int, Row]]) -> Piece:
-    """The piece of a catalogue row, from its shard's ``opened`` arrays.
+def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tuple[int, Row]]) -> Piece | Recording:
+    """The piece or the recording of a catalogue row, from its shard's ``opened`` arrays.
 
     Args:
         arrays: of the shard.
@@ -172,6 +186,11 @@ def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tu
     Perceptual features that the version's builder did not know are unknown.
     """
     n, P = row["notes"], row["performances"]
+    attributes = [told.copy() for _, told in performances]
+    if "recorded" in arrays:
+        names = (row["corpus"], row["key"], row["work"], row["composer"], row["title"])
+        start = row["note_start"]
+        return Recording(*names, arrays["recorded"][start : start + n], attributes, row["assigned"])
     frames = np.array([count for count, _ in performances], np.int32)
     notes = slice(row["note_start"], row["note_start"] + n)
     cells = slice(row["cell_start"], row["cell_start"] + n * P)
@@ -189,42 +208,36 @@ def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tu
         arrays["matched"][cells].reshape(P, n),
         arrays["named"][cells].reshape(P, n),
         arrays["keydown_articulation"][cells].reshape(P, n),
-        [attributes.copy() for _, attributes in performances],
+        attributes,
         frames,
         **{name: arrays[name][heard] for name in FRAME_ARRAYS if name in arrays},
+        assigned=row["assigned"],
     )
 
 
-def describe(pieces: Sequence[Piece], shard: str) -> dict[str, list[Row]]:
+def describe(pieces: Sequence[Piece] | Sequence[Recording], shard: str) -> dict[str, list[Row]]:
     """The rows of the catalogue and of the performances for the pieces of a shard, in the order they are packed."""
     catalogue: list[Row] = []
     performances: list[Row] = []
-    note_start = cell_start = frame_start = 0
+    start = np.zeros(3, int)  # along the axes of notes, cells and frames
     for piece in pieces:
-        P, n = piece.matched.shape
+        names = {name: getattr(piece, name) for name in ("corpus", "key", "work", "composer", "title", "score_digest")}
         catalogue.append(
             {
-                **{name: getattr(piece, name) for name in ("corpus", "key", "work", "composer", "title")},
+                **names,
                 "split": "",  # known when all works of the version are
-                "notes": n,
-                "performances": P,
+                "assigned": piece.assigned,
+                "notes": piece.size[0],
+                "performances": len(piece.performances),
                 "synthetic": any(performance["synthetic"] for performance in piece.performances),
-                "score_digest": piece.score_digest,
                 "digest": piece.digest(),
                 "shard": shard,
-                "note_start": note_start,
-                "cell_start": cell_start,
-                "frame_start": frame_start,
+                **dict(zip(("note_start", "cell_start", "frame_start"), map(int, start), strict=True)),
             }
         )
-        for index, attributes in enumerate(piece.performances):
-            counts = {"named": int(piece.named[index].sum()), "matched": int(piece.matched[index].sum())}
-            counts["frames"] = int(piece.frames[index])
-            names = {"corpus": piece.corpus, "piece": piece.key, "row": index}
-            performances.append({**names, **attributes, **counts})
-        note_start += n
-        cell_start += P * n
-        frame_start += int(piece.frames.sum())
+        for index, (attributes, counts) in enumerate(zip(piece.performances, piece.counts(), strict=True)):
+            performances.append({"corpus": piece.corpus, "piece": piece.key, "row": index, **attributes, **counts})
+        start += piece.size
     return {"catalogue": catalogue, "performances": performances}
 
 

@@ -56,6 +56,7 @@ class Piece:
         frame_time: (F,) float64 s since the performance's first matched note, the clock of ``decode``.
         perceptual: (F, 7) float32 features, columns as ``PERCEPTUAL_FEATURES``; NaN where they are not known.
         perceptual_reference: (F, 7) float32 those of the deadpan score there; NaN where they are not known.
+        assigned: the split that the corpus's own books give it; empty where they do not.
     """
 
     corpus: str
@@ -75,10 +76,21 @@ class Piece:
     frame_time: np.ndarray = field(default_factory=_NOTHING_HEARD[1].view)
     perceptual: np.ndarray = field(default_factory=_NOTHING_HEARD[2].view)
     perceptual_reference: np.ndarray = field(default_factory=_NOTHING_HEARD[2].view)
+    assigned: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.frames):  # a piece about whose sound nothing is known
             object.__setattr__(self, "frames", np.zeros(len(self.performance), np.int32))
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Rows along the axes of notes, cells and frames."""
+        return len(self.score), self.matched.size, int(self.frames.sum())
+
+    def counts(self) -> list[dict[str, int]]:
+        """Of each performance: notes named and matched, frames of perceptual features."""
+        told = zip(self.named.sum(1), self.matched.sum(1), self.frames, strict=True)
+        return [dict(zip(("named", "matched", "frames"), map(int, each), strict=True)) for each in told]
 
     def digest(self) -> str:
         """Digest of everything the piece holds: every array and every attribute."""
@@ -159,10 +171,10 @@ def encode_piece(
             features = perceive(perceptual, performance, performed, encoded, score, sandbox)
             kept.append((_Encoded(performance, encoded, features, figures), score))
         except Exception as error:
-            quarantined.append(_quarantine(source, performance, error))
+            quarantined.append(quarantine(source, performance, error))
     majority = _majority_score([score for _, score in kept])
     others = [encoded.source for encoded, score in kept if score is not majority]
-    quarantined += [_quarantine(source, other, _folded_otherwise(other)) for other in others]
+    quarantined += [quarantine(source, other, _folded_otherwise(other)) for other in others]
     return _stack(source, majority, [encoded for encoded, score in kept if score is majority]), quarantined
 
 
@@ -238,7 +250,8 @@ def _folded_otherwise(performance: PerformanceSource) -> InputError:
     return InputError(performance.performance, reason, "Align it to the same form of the score", "unfolding_differs")
 
 
-def _quarantine(source: PieceSource, performance: PerformanceSource, error: Exception) -> Quarantined:
+def quarantine(source: PieceSource, performance: PerformanceSource, error: Exception) -> Quarantined:
+    """What is told of a performance that could not be encoded."""
     if isinstance(error, InputError):
         code, reason, remedy, path = error.code, error.reason, error.remedy, error.path
     elif isinstance(error, OSError):
@@ -298,6 +311,7 @@ def _stack(source: PieceSource, score: Score | None, kept: Sequence[_Encoded]) -
         np.concatenate([heard.times for heard in features]),
         np.concatenate([heard.values for heard in features]),
         np.concatenate([heard.reference for heard in features]),
+        source.split,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
-from dexter_model.dataset.perceptual import DEFAULT, encoder
+from dexter_model.dataset.encodings import Codecs, Encoding
 from dexter_model.dataset.piece import digest_or_empty
 from dexter_model.dataset.splits import split_of_works
 from dexter_model.digests import json_digest
@@ -27,6 +27,7 @@ TRANSIENT = frozenset({"unreadable", "worker_died"})
 SHARD_BYTES = 32 << 20  # of sources at most: some 10 MB of arrays
 SHARDS_WANTED = 16  # small corpora are cut too, so that workers share the work and a killed build loses little of it
 _REASONS_TOLD = 3
+CODECS = Codecs()
 Fingerprint = Mapping[str, Any]
 
 
@@ -76,7 +77,7 @@ def plan_build(
     sources: Iterable[PieceSource],
     version: DatasetVersion | None,
     *,
-    perceptual: str = DEFAULT,
+    encoding: Encoding = CODECS,
     retry_quarantined: bool = False,
     verify: bool = False,
 ) -> Plan:
@@ -85,7 +86,7 @@ def plan_build(
     Args:
         sources: every piece that the version to build is to hold.
         version: the current version; None when there is none.
-        perceptual: which perceptual features the version is to hold: ``csv``, ``estimate``, ``cnn:...`` or ``none``.
+        encoding: what the version is to hold of them.
         retry_quarantined: run pieces with quarantined performances again, whatever the reason was.
         verify: read every file, instead of trusting size and modification time.
     """
@@ -98,7 +99,7 @@ def plan_build(
     runs, unchanged = [], []
     found = {(source.corpus, source.key): source for source in sources}
     for place, source in sorted(found.items()):
-        now = fingerprint(source, perceptual, verify=verify)
+        now = fingerprint(source, encoding, verify=verify)
         reason = reason_to_run(now, before.get(place))
         retry = None if reason else reason_to_retry(failed.get(place, set()), retry_quarantined=retry_quarantined)
         if reason:
@@ -115,17 +116,18 @@ def plan_build(
 def pieces_to_resplit(version: DatasetVersion) -> tuple[tuple[str, str], ...]:
     """Corpus and key of the version's pieces that ``splits.split_of_works`` has in another split than the version."""
     splits = split_of_works(version.catalogue["work"])
-    rows = version.catalogue.select("corpus", "key", "work", "split").iter_rows()
-    return tuple((corpus, key) for corpus, key, work, split in rows if splits[work] != split)
+    rows = version.catalogue.select("corpus", "key", "work", "assigned", "split").iter_rows()
+    return tuple((corpus, key) for corpus, key, work, assigned, split in rows if split != (assigned or splits[work]))
 
 
-def fingerprint(source: PieceSource, perceptual: str = DEFAULT, *, verify: bool = False) -> Fingerprint:
+def fingerprint(source: PieceSource, encoding: Encoding = CODECS, *, verify: bool = False) -> Fingerprint:
     """Everything that decides a piece's result, as a JSON value; a missing file has an empty digest."""
+    names = ("corpus", "key", "work", "composer", "title", *(["split"] if source.split else []))
     return {
-        "encoder": encoder(perceptual),
-        "piece": {name: getattr(source, name) for name in ("corpus", "key", "work", "composer", "title")},
+        "encoder": encoding.described(),
+        "piece": {name: getattr(source, name) for name in names},
         "score": digest_or_empty(source.score, verify=verify),
-        "performances": {each.key: _performance(each, perceptual, verify) for each in source.performances},
+        "performances": {each.key: _performance(each, encoding.perceptual, verify) for each in source.performances},
     }
 
 

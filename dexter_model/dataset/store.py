@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import icechunk
 import numpy as np
@@ -18,11 +18,13 @@ import zarr
 
 from dexter_model.dataset.packing import BEFORE, TABLES, attributes_of, opened, unpack
 from dexter_model.dataset.piece import Piece
+from dexter_model.dataset.recordings import Recording
 from dexter_model.dataset.repository import MAIN, READABLE, awaited, open_repository, patiently, root
 from dexter_model.errors import InputError
 from dexter_model.tally import count
 
 _AHEAD = 3  # shards that are read while one is worked on: on S3 each is a round trip
+_CALLED = {"performance_codec": "codec", "notes": "notes"}
 _SHARDS_KEPT = 4  # arrays of the shards used last, for pieces asked for one by one
 
 
@@ -72,6 +74,39 @@ class DatasetVersion:
         """One piece.
 
         Raises:
+            InputError: the version has no such piece (``no_piece``), or holds no codecs (``other_encoding``).
+        """
+        self._refuse_unless("performance_codec")
+        return cast(Piece, self.item(corpus, key))
+
+    def pieces(self, split: str | None = None) -> Iterator[Piece]:
+        """The pieces of a split (of all splits: None) in the order of the catalogue, each shard read once.
+
+        Raises:
+            InputError: the version holds no codecs (``other_encoding``).
+        """
+        self._refuse_unless("performance_codec")
+        return cast(Iterator[Piece], self.items(split))
+
+    def recordings(self, split: str | None = None) -> Iterator[Recording]:
+        """The same of a version that holds performances without scores.
+
+        Raises:
+            InputError: it holds codecs (``other_encoding``).
+        """
+        self._refuse_unless("notes")
+        return cast(Iterator[Recording], self.items(split))
+
+    def _refuse_unless(self, encoding: str) -> None:
+        if self.encoder["name"] != encoding:
+            reason = f"version {self.id} holds {self.encoder['name']}, not {encoding}"
+            remedy = f"Build another with `dexter dataset build --encoding {_CALLED[encoding]}`"
+            raise InputError(self.url, reason, remedy, "other_encoding")
+
+    def item(self, corpus: str, key: str) -> Piece | Recording:
+        """One piece, or recording, whatever the version holds.
+
+        Raises:
             InputError: the version has no such piece (``no_piece``).
         """
         row = self._rows.get((corpus, key))
@@ -80,8 +115,8 @@ class DatasetVersion:
             raise InputError(self.url, f"version {self.id} has no piece {corpus} {key}", remedy, "no_piece")
         return self._unpack(self._shard(row["shard"]), row)
 
-    def pieces(self, split: str | None = None) -> Iterator[Piece]:
-        """The pieces of a split (of all splits: None) in the order of the catalogue, each shard read once."""
+    def items(self, split: str | None = None) -> Iterator[Piece | Recording]:
+        """Pieces, or recordings, of a split (of all splits: None), whatever the version holds, each shard read once."""
         catalogue = self.catalogue if split is None else self.catalogue.filter(self.catalogue["split"] == split)
         left = Counter(catalogue["shard"])
         coming = self._read_shards(list(left))
@@ -96,12 +131,13 @@ class DatasetVersion:
             if not left[name]:
                 del shards[name]
 
-    def thin_shards(self, rows: Iterable[Mapping[str, Any]], alive: float) -> set[str]:
+    def thin_shards(self, catalogue: Iterable[Mapping[str, Any]], alive: float) -> set[str]:
         """Shards of which these catalogue rows use less than the share ``alive``."""
         used: Counter[str] = Counter()
-        for row in rows:
+        for row in catalogue:
             used[row["shard"]] += row["notes"] * row["performances"]
-        cells = {shard: self._group[f"shards/{shard}/matched"].shape[0] for shard in used}  # type: ignore[union-attr]
+        rows = "recorded" if self.encoder["name"] == "notes" else "matched"
+        cells = {shard: self._group[f"shards/{shard}/{rows}"].shape[0] for shard in used}  # type: ignore[union-attr]
         return {shard for shard in used if used[shard] < alive * cells[shard]}
 
     @cached_property
@@ -116,7 +152,7 @@ class DatasetVersion:
             told.setdefault((corpus, piece), []).append((frames, attributes))
         return told
 
-    def _unpack(self, arrays: dict[str, np.ndarray], row: dict[str, Any]) -> Piece:
+    def _unpack(self, arrays: dict[str, np.ndarray], row: dict[str, Any]) -> Piece | Recording:
         return unpack(arrays, row, self._performances[row["corpus"], row["key"]])
 
     def _shard(self, name: str) -> dict[str, np.ndarray]:

@@ -32,6 +32,14 @@ def build(
     datasets_root: options.DatasetsRoot = None,
     data_root: options.DataRoot = None,
     store: Annotated[str | None, typer.Option(help="The data set: a folder or s3://bucket/prefix.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="codec|notes|composer",
+            help="What of them: codecs over their scores, or the notes of performances by themselves.",
+            show_default="codec",
+        ),
+    ] = None,
     perceptual: Annotated[
         str | None,
         typer.Option(
@@ -66,6 +74,7 @@ def build(
         "datasets_root": datasets_root,
         "data_root": data_root,
         "store": store,
+        "encoding": encoding,
         "perceptual": perceptual,
         "robust_alignments_only": robust_alignments_only,
         "workers": workers,

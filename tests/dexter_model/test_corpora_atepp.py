@@ -17,6 +17,7 @@ from dexter_model.corpora.check import check
 from dexter_model.corpora.download import download
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.works import work_of
+from dexter_model.dataset.encodings import Codecs
 from dexter_model.dataset.piece import Piece, encode_piece
 from dexter_model.dataset.plan import fingerprint, reason_to_run
 from dexter_model.errors import InputError
@@ -185,7 +186,7 @@ def test_what_the_table_says_of_recordings_goes_with_them(tmp_path: Path) -> Non
     [piece] = discover("ATEPP", touched(tmp_path, "artist,composer,score_path,midi_path,quality\n" + rows, *files))
     assert [each.recording for each in piece.performances] == ["", "corrupted", "low quality", "high quality"]
     without = replace(piece, performances=tuple(replace(each, recording="") for each in piece.performances))
-    reason = reason_to_run(fingerprint(piece, "none"), fingerprint(without, "none"))
+    reason = reason_to_run(fingerprint(piece, Codecs("none")), fingerprint(without, Codecs("none")))
     assert reason is not None
     assert reason.startswith(f"description of {files[1]} changed")
 

@@ -12,6 +12,7 @@ from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.sources import PerformanceSource, PieceSource
 from dexter_model.dataset import perceptual
+from dexter_model.dataset.encodings import Codecs
 from dexter_model.dataset.perceptual import encoder
 from dexter_model.dataset.plan import Run, cut_shards, fingerprint, plan_build, reason_to_retry, reason_to_run
 from dexter_model.errors import InputError
@@ -79,12 +80,12 @@ def test_another_reader_of_scores_encodes_anew(monkeypatch: pytest.MonkeyPatch) 
 def test_another_source_of_perceptual_features_encodes_anew(tmp_path: Path) -> None:
     (tmp_path / "net.pt").write_bytes(b"weights")
     choices = ("csv", "estimate", "none", f"cnn:{tmp_path / 'net.pt'}")
-    made = [fingerprint(piece("a", []), choice) for choice in choices]
+    made = [fingerprint(piece("a", []), Codecs(choice)) for choice in choices]
     assert reason_to_run(made[1], made[2]) == "perceptual none became estimate:symbolic-v1"
     assert reason_to_run(made[0], made[1]) == "perceptual estimate:symbolic-v1 became csv, else estimate:symbolic-v1"
     told = reason_to_run(made[3], made[1])
     (tmp_path / "net.pt").write_bytes(b"other weights, longer")
-    assert told != reason_to_run(fingerprint(piece("a", []), choices[3]), made[1])
+    assert told != reason_to_run(fingerprint(piece("a", []), Codecs(choices[3])), made[1])
     for choice in ("loud", f"cnn:{tmp_path / 'gone.pt'}"):
         with pytest.raises(InputError) as refused:
             encoder(choice)
@@ -98,12 +99,12 @@ def test_the_corpus_own_features_decide_the_result_where_they_are_asked_for(tmp_
     def source() -> PieceSource:
         return discover("FOLDER", CorpusRoots(data_root=tmp_path))[0]
 
-    before = {choice: fingerprint(source(), choice) for choice in ("csv", "estimate")}
+    before = {choice: fingerprint(source(), Codecs(choice)) for choice in ("csv", "estimate")}
     (tmp_path / "cep_features").mkdir()
     (tmp_path / "cep_features" / "x_p01.csv").write_text("rows")
     added = "perceptual features of match/x_p01.match added"
-    assert reason_to_run(fingerprint(source(), "csv"), before["csv"]) == added
-    assert reason_to_run(fingerprint(source(), "estimate"), before["estimate"]) is None
+    assert reason_to_run(fingerprint(source(), Codecs("csv")), before["csv"]) == added
+    assert reason_to_run(fingerprint(source(), Codecs("estimate")), before["estimate"]) is None
     (tmp_path / "match" / "x_p01_cep_features.csv").write_text("others, beside it")
     assert source().performances[0].features == str(tmp_path / "match" / "x_p01_cep_features.csv")
 

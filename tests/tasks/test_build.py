@@ -14,11 +14,11 @@ import pytest
 from dexter_model.corpora import discover
 from dexter_model.corpora.roots import CorpusRoots
 from dexter_model.corpora.sources import PieceSource
+from dexter_model.dataset.encodings import Codecs
 from dexter_model.dataset.piece import Quarantined
 from dexter_model.dataset.store import DatasetVersion, list_versions, open_version
 from dexter_model.errors import InputError
 from flows.build import told as told_to_a_person
-from tasks import build as building_task
 from tasks.build import BuildResult, build_dataset
 
 NOTE = """<note id="n{n}"><pitch><step>{step}</step><octave>{octave}</octave></pitch><duration>1</duration>
@@ -123,7 +123,7 @@ def test_another_source_of_perceptual_features_builds_anew(corpus: Path, tmp_pat
     assert first.perceptual == {"estimate:symbolic-v1": 10}
     (corpus / "piece_a_p00_cep_features.csv").write_text(CEP_FEATURES)
     assert build(corpus, tmp_path / "store").runs == []
-    told = build(corpus, tmp_path / "store", perceptual="csv")
+    told = build(corpus, tmp_path / "store", encoding=Codecs("csv"))
     assert {run[2] for run in told.runs[1:]} == {
         "perceptual estimate:symbolic-v1 became csv, else estimate:symbolic-v1"
     }
@@ -134,7 +134,7 @@ def test_another_source_of_perceptual_features_builds_anew(corpus: Path, tmp_pat
     heard = version.piece("FOLDER", "piece_a.musicxml")
     assert heard.perceptual[:, 0].tolist()[:1] == [1.0]
     assert heard.frames.sum() == len(heard.perceptual) == len(heard.frame_time)
-    assert build(corpus, tmp_path / "store", perceptual="none").perceptual == {"none": 10}
+    assert build(corpus, tmp_path / "store", encoding=Codecs("none")).perceptual == {"none": 10}
     assert list_versions(str(tmp_path / "store")) == ["v1", "v2", "v3"]
 
 
@@ -142,7 +142,7 @@ def test_a_network_that_cannot_be_read_stops_the_build_before_it_begins(corpus: 
     (tmp_path / "net.pt").write_bytes(b"no weights")
     for choice, code in {f"cnn:{tmp_path / 'net.pt'}": "checkpoint_unreadable", "loud": "perceptual_source"}.items():
         with pytest.raises(InputError) as told:
-            build(corpus, tmp_path / "store", perceptual=choice)
+            build(corpus, tmp_path / "store", encoding=Codecs(choice))
         assert told.value.code == code
     assert not (tmp_path / "store").exists()
 
@@ -162,18 +162,18 @@ def test_what_fails_in_passing_is_tried_by_every_build(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after it failed once more, when nothing new was published."""
-    healthy, store = building_task.encode_piece, tmp_path / "store"
+    store = tmp_path / "store"
     tried: list[str] = []
 
-    def failing(source: PieceSource, *given: Any) -> Any:
+    def failing(encoding: Codecs, source: PieceSource, *given: Any) -> Any:
         tried.append(source.key)
         told = ("unreadable", "the disk is away", "look at it", "", "")
         return None, [Quarantined(source.corpus, source.key, each.key, *told) for each in source.performances]
 
-    monkeypatch.setattr(building_task, "encode_piece", failing)
-    assert {build(corpus, store).version for _ in range(3)} == {"v1"}
+    with monkeypatch.context() as away:
+        away.setattr(Codecs, "encode", failing)
+        assert {build(corpus, store).version for _ in range(3)} == {"v1"}
     assert set(map(tried.count, tried)) == {3}
-    monkeypatch.setattr(building_task, "encode_piece", healthy)
     mended = build(corpus, store)
     assert (mended.version, mended.resumed, "unreadable" in mended.codes) == ("v2", 0, False)
 
