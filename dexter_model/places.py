@@ -25,6 +25,8 @@ from dexter_model.errors import InputError
 
 PUSH_SECONDS = 10.0  # work that a killed writer may lose
 LOOKING = 1 / 20  # of the time at most goes into looking what there is to push
+RECORDS = r"\.tfrecords?(?:-\d+-of-\d+)?(?:\.gz)?"  # how names of files of many records end
+_RECORD = re.compile(rf"(.+{RECORDS})(#\d+)", re.DOTALL)
 _READ, _WRITTEN = "s3", "s3-writing"  # folders of the cache: copies to read, and what is being written
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,12 @@ def name_of(place: str | Path) -> str:
     return PurePosixPath(str(place)).name if is_url(place) else Path(place).resolve().name
 
 
+def record_of(place: str | Path) -> tuple[str, str]:
+    """The file of a place, and ``#number`` where the place is one record of it (``notes.tfrecord#12``), else ''."""
+    record = _RECORD.fullmatch(str(place))
+    return (record[1], record[2]) if record else (str(place), "")
+
+
 def local(place: str | Path, *, missing_ok: bool = False) -> Path:
     """A file or folder to read: itself, or a copy of what S3 has now, for which only what changed is fetched.
 
@@ -81,7 +89,8 @@ def local(place: str | Path, *, missing_ok: bool = False) -> Path:
 
 
 def copy_of(place: str | Path) -> Path:
-    """Where ``local`` has a place; what was fetched before is there, whatever S3 has now."""
+    """Where ``local`` has a place, of a record its file; what was fetched before is there, whatever S3 has now."""
+    place = record_of(place)[0]
     return cache_dir().joinpath(_READ, *s3.split(place)) if is_url(place) else Path(place)
 
 

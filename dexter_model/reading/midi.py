@@ -44,7 +44,7 @@ def load_midi(path: str | Path) -> Performance:
     """
     with _refusing(path):
         ticks_per_quarter, tracks = _tracks(_read(path))
-        clock = _Clock(ticks_per_quarter, [tempo for track in tracks for tempo in track.tempos])
+        clock = Clock(ticks_per_quarter, [tempo for track in tracks for tempo in track.tempos])
         return _performance(tracks, clock)
 
 
@@ -149,12 +149,13 @@ def _variable_length(data: bytes, position: int) -> tuple[int, int]:
     return value, position + 1
 
 
-class _Clock:
-    """Ticks to seconds through all tempo changes of a file."""
+class Clock:
+    """Ticks to seconds through all tempo changes (tick, microseconds a quarter note) of a file."""
 
     def __init__(self, ticks_per_quarter: int, tempos: list[tuple[int, int]]) -> None:
         tempos = sorted([(0, DEFAULT_TEMPO), *tempos], key=lambda tempo: tempo[0])
         self.ticks, self.tempos = np.array(tempos, np.int64).T
+        self.ticks_per_quarter = ticks_per_quarter
         self.microticks = ticks_per_quarter * 10**6
         spans = self.tempos[:-1] * np.diff(self.ticks) / self.microticks
         self.seconds = np.cumsum(np.concatenate([[0.0], spans]))
@@ -164,7 +165,7 @@ class _Clock:
         return self.seconds[change] + (ticks - self.ticks[change]) * (self.tempos[change] / self.microticks)
 
 
-def _performance(tracks: list[Track], clock: _Clock) -> Performance:
+def _performance(tracks: list[Track], clock: Clock) -> Performance:
     parts = [(number, events) for number, events in enumerate(_channel_messages(track) for track in tracks)]
     parts = [(number, events) for number, events in parts if len(events)]
     played = [
@@ -188,7 +189,7 @@ def _channel_messages(track: Track) -> np.ndarray:
     return track.events[(status < 0xF0) & (status >> 4 != 0xD)]
 
 
-def _part(events: np.ndarray, number: int, prefix: str, clock: _Clock) -> Performance:
+def _part(events: np.ndarray, number: int, prefix: str, clock: Clock) -> Performance:
     tick, status, data1, data2 = events >> 24, events >> 16 & 0xFF, events >> 8 & 0xFF, events & 0xFF
     if len(events) and max(data1.max(), data2.max()) > 127:
         raise ValueError("a data byte above 127 stands in a MIDI event")
