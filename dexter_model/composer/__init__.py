@@ -1,0 +1,1 @@
+"""Diffusion Music Composer: short pieces as lists of notes, made from noise."""

@@ -1,0 +1,152 @@
+"""Settings of the composer: plain dataclasses, so that a bare machine with torch can train.
+
+Defaults are those of the corrected system; ``REFERENCE`` is the original, with its defects, for comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from dexter_model.diffusion.config import DiffusionConfig
+from dexter_model.errors import InputError
+from dexter_model.training.config import LoopConfig, one_of, require, setting, settings_of
+
+SMALLEST = 16  # channels: Squeeze-Excitation has a sixteenth of them inside
+LEVELS = 3  # the network halves the notes so often
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How performances become segments, and segments numbers of unit size."""
+
+    extraction: Literal["fixed", "reference"] = setting(
+        "fixed", "reference: notes of composer.extraction.load_reference, cut as they come; limits do not count then"
+    )
+    notes: int = setting(128, "of an instrument in a segment, a multiple of 8")
+    rows: int = setting(1, "instruments of a segment, each with notes of its own")
+    programs: Literal["piano", "keyboard", "all"] = setting("piano", "what is read; keyboard: pianos and organs")
+    clock: Literal["seconds", "beats"] = setting("seconds", "what durations and deltas are counted in")
+    ends: Literal["key", "sustained"] = setting("key", "where a note ends: key up, or with the pedal")
+    shortest: float = setting(1 / 32, "a duration that shorter ones are lengthened to")
+    longest_note: float = setting(8.0, "longer ones end a segment, and are in none")
+    longest_delta: float = setting(4.0, "segments end at longer ones")
+    frequency: Literal["log", "linear"] = setting("log", "how pitches are numbers")
+    times: Literal["log1p", "linear"] = setting("log1p", "how durations and deltas are; log1p of 32nds")
+    scale: Literal["symmetric", "unit"] = setting("symmetric", "to [-1, 1] or to [0, 1]")
+    outliers: float = setting(0.001, "share of values at either end that may lie outside of the scale")
+
+    def __post_init__(self) -> None:
+        multiple = 8 <= self.notes <= 4096 and self.notes % 2**LEVELS == 0
+        require(multiple, "data.notes", self.notes, "that is a multiple of 8, up to 4096")
+        require(1 <= self.rows <= 16, "data.rows", self.rows, "between 1 and 16")
+        one_of("data.extraction", self.extraction, ("fixed", "reference"))
+        one_of("data.programs", self.programs, ("piano", "keyboard", "all"))
+        one_of("data.clock", self.clock, ("seconds", "beats"))
+        one_of("data.ends", self.ends, ("key", "sustained"))
+        one_of("data.frequency", self.frequency, ("log", "linear"))
+        one_of("data.times", self.times, ("log1p", "linear"))
+        one_of("data.scale", self.scale, ("symmetric", "unit"))
+        require(0.0 <= self.outliers < 0.5, "data.outliers", self.outliers, "in [0, 0.5)")
+        for name in ("shortest", "longest_note", "longest_delta"):
+            require(0.0 <= getattr(self, name) < math.inf, f"data.{name}", getattr(self, name), "at least 0, finite")
+        counted = self.ends == "key" or self.clock == "seconds"
+        require(counted, "data.ends", self.ends, "key where beats are counted: the pedal is known in seconds")
+        one = self.rows == 1 or self.extraction == "fixed"
+        require(one, "data.rows", self.rows, "of 1: the original reads one track")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The U-Net over notes."""
+
+    channels: int = setting(64, "of the finest level; coarser ones have 2 and 4 times as many, the middle 8 times")
+    heads: int = setting(2, "of attention, each as wide as all channels")
+    time_embedding: int = setting(256, "numbers that tell the time of the diffusion")
+    time_injection: Literal["broadcast", "reference"] = setting(
+        "broadcast", "reference: the original's, whose numbers land on other channels note by note"
+    )
+    causal: bool = setting(False, "no note hears later ones; the original's means and scales let some through")
+    exchange: Literal["rows", "reference"] = setting(
+        "rows", "of several instruments: attention among rows that know their programs, or the original's one mask"
+    )
+
+    def __post_init__(self) -> None:
+        right = SMALLEST <= self.channels <= 512 and self.channels % SMALLEST == 0
+        require(right, "network.channels", self.channels, "that is a multiple of 16, up to 512")
+        require(1 <= self.heads <= 16, "network.heads", self.heads, "between 1 and 16")
+        even = 4 <= self.time_embedding <= 4096 and self.time_embedding % 2 == 0
+        require(even, "network.time_embedding", self.time_embedding, "that is even, between 4 and 4096")
+        one_of("network.time_injection", self.time_injection, ("broadcast", "reference"))
+        one_of("network.exchange", self.exchange, ("rows", "reference"))
+
+
+@dataclass(frozen=True)
+class TrainingConfig(LoopConfig):
+    """The loop's settings and what a batch is."""
+
+    steps: int = setting(200_000, "batches that are learnt from")
+    learning_rate: float = setting(1e-4, "of Adam, before the milestone")
+    milestone: float = setting(0.75, "share of the steps after which the learning rate is the last one; 1: never")
+    adam_epsilon: float = setting(1e-7, "of Adam, beside the root of the second moment")
+    batch_size: int = setting(64, "segments of a step, over all workers together")
+    last_time: bool = setting(True, "whether the noisiest time is learnt; the original leaves it out")
+    transpose: int = setting(0, "semitones that a segment may be moved by, up or down")
+    stretch: float = setting(0.0, "largest change of a segment's tempo, as a share of it")
+    validation_segments: int = setting(512, "of the validation split that the loss is taken on")
+    samples: int = setting(0, "pieces that every validation composes, as MIDI files beside it")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "validation_segments"):
+            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        require(0 <= self.transpose <= 12, "training.transpose", self.transpose, "between 0 and 12")
+        require(0.0 <= self.stretch < 1.0, "training.stretch", self.stretch, "in [0, 1)")
+        require(0 <= self.samples <= 1000, "training.samples", self.samples, "between 0 and 1000")
+
+
+@dataclass(frozen=True)
+class ComposerConfig:
+    """Everything that decides what training makes of performances."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> ComposerConfig:
+        """The settings of a mapping of mappings, as in a checkpoint or a YAML file; what is missing is at its default.
+
+        Raises:
+            InputError: an unknown key or a value out of range (``config_invalid``).
+        """
+        parts = {"data": DataConfig, "network": NetworkConfig, "diffusion": DiffusionConfig, "training": TrainingConfig}
+        if not isinstance(values, Mapping) or set(values) - set(parts):
+            raise InputError("config", f"has other parts than {', '.join(parts)}", "Check it", "config_invalid")
+        made: dict[str, Any] = {name: settings_of(kind, values.get(name, {})) for name, kind in parts.items()}
+        return cls(**made)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """The settings as JSON holds them."""
+        settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))
+        return settings
+
+
+REFERENCE = ComposerConfig(
+    DataConfig(
+        extraction="reference",
+        clock="beats",
+        programs="keyboard",
+        shortest=0.0,
+        frequency="linear",
+        times="linear",
+        scale="unit",
+        outliers=0.0,
+    ),
+    NetworkConfig(time_injection="reference", exchange="reference"),
+    training=TrainingConfig(ema_decay=0.0, gradient_clip=1e9, last_time=False, samples=2),
+)
