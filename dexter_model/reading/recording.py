@@ -80,23 +80,26 @@ def _check(path: str | Path, notes: np.ndarray, pedal: np.ndarray) -> None:
 
 
 def _sustained(notes: np.ndarray, pedal: np.ndarray) -> np.ndarray:
-    """The notes with their ends by the pedal; an instrument is what has track, channel and programme in common."""
+    """The notes with their ends by the pedal; an instrument is what has track, channel and programme in common.
+
+    A pedal moves for all programmes of its track and channel. Drums have none.
+    """
     notes["sustained_sec"] = notes["offset_sec"]
-    played = np.flatnonzero(notes["channel"] != DRUMS)
-    strip, strips = pedal[:, 0] * 16 + pedal[:, 1], notes["track"][played] * 16 + notes["channel"][played].astype(int)
-    pedal, strip = pedal[np.argsort(strip, kind="stable")], np.sort(strip)
-    played, strips = played[np.argsort(strips, kind="stable")], np.sort(strips)
-    moved = np.isin(strip, strips)
-    last = max(notes["offset_sec"][played].max(initial=0), pedal[moved, 2].max(initial=0))
-    for number in np.unique(strip[moved]):
-        low, high = np.searchsorted(strips, (number, number + 1))
-        changes = pedal[slice(*np.searchsorted(strip, (number, number + 1)))]
-        for program in np.unique(notes["program"][played[low:high]]):
-            rows = played[low:high][notes["program"][played[low:high]] == program]
-            here = notes[rows]
-            notes["sustained_sec"][rows] = sustained_ends(
-                here["onset_sec"], here["offset_sec"], here["pitch"], changes[:, 2], changes[:, 3], last
-            )
+    place = notes["track"] * 16 + notes["channel"].astype(int)
+    pedal_place = pedal[:, 0] * 16 + pedal[:, 1]
+    heard = np.isin(pedal_place, place)
+    drums = notes["channel"] == DRUMS
+    last = max(notes["offset_sec"][~drums].max(initial=0), pedal[heard, 2].max(initial=0))
+    instrument = np.where(drums | ~np.isin(place, pedal_place), -1, place * 128 + notes["program"])
+    rows, pedal = np.argsort(instrument, kind="stable"), pedal[np.argsort(pedal_place, kind="stable")]
+    instrument, pedal_place = np.sort(instrument), np.sort(pedal_place)
+    for number in np.unique(instrument[instrument >= 0]):
+        played = rows[slice(*np.searchsorted(instrument, (number, number + 1)))]
+        moved = pedal[slice(*np.searchsorted(pedal_place, (number // 128, number // 128 + 1)))]
+        here = notes[played]
+        notes["sustained_sec"][played] = sustained_ends(
+            here["onset_sec"], here["offset_sec"], here["pitch"], moved[:, 2], moved[:, 3], last
+        )
     return notes
 
 
