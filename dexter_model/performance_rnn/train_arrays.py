@@ -1,0 +1,156 @@
+"""Train Performance RNN from resident arrays: what a Ray Train worker calls, and a command for a bare GPU machine.
+
+::
+
+    python -m dexter_model.performance_rnn.train_arrays train.npz config.json --out DIR --minutes 9 --device cuda
+
+needs numpy, torch, safetensors and tensorboard alone. ``train.npz`` is ``ResidentEvents.save`` of a split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dexter_model.errors import InputError
+from dexter_model.performance_rnn.config import PerformanceRnnConfig
+from dexter_model.performance_rnn.data import Examples, ResidentEvents
+from dexter_model.performance_rnn.encodings import heads
+from dexter_model.performance_rnn.loss import token_loss
+from dexter_model.performance_rnn.measures import measures, predictions
+from dexter_model.performance_rnn.network import initial_network
+from dexter_model.training.checkpoint import Checkpoint, load_checkpoint, load_weights
+from dexter_model.training.loop import BatchLoss, Evaluation, FitResult, Hooks, Predict, Progress, Validation, fit
+from dexter_model.training.resuming import steps_taken
+
+
+def train_on_arrays(
+    training: ResidentEvents,
+    validation: ResidentEvents | None,
+    config: PerformanceRnnConfig,
+    out: Path,
+    *,
+    dataset: Mapping[str, Any],
+    label: str = "trained",
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    workers: int = 1,
+    hooks: Hooks | None = None,
+    seconds: float | None = None,
+    warm_start: Checkpoint | None = None,
+) -> FitResult:
+    """Fit a network; the arguments after ``out`` are ``training.loop.fit``'s.
+
+    Args:
+        training: sequences of the training split.
+        validation: of the validation split, if there are any.
+        config: settings.
+        out: output folder.
+        dataset: version and digest of the data set, for the checkpoint.
+        label: the checkpoint's name.
+        device: where to train and to keep the data.
+        rank: of this worker.
+        workers: workers that share a batch; their number divides it.
+        hooks: what the host wants to be called for.
+        seconds: time limit.
+        warm_start: weights to begin with, of a network of the same settings.
+
+    Raises:
+        InputError: ``out`` holds another training (``resume_mismatch``), the split holds no example (``no_examples``),
+            the weights to begin with do not fit (``checkpoint_unreadable``), or ``fit``'s.
+    """
+    steps_taken(out, config, dataset, label)  # or a refusal
+    network = initial_network(config.network, config.training.seed)
+    if warm_start is not None:
+        load_weights(network, warm_start)
+    return fit(
+        network.to(device),
+        _batch_loss(_examples(training, config, device), config, workers),
+        config.training,
+        out,
+        {"label": label, "config": config.to_dict(), "statistics": {"mean": [], "std": []}, "dataset": dict(dataset)},
+        validation=None if validation is None else _validation(_examples(validation, config, device), config),
+        hooks=hooks,
+        rank=rank,
+        seconds=seconds,
+    )
+
+
+def _examples(events: ResidentEvents, config: PerformanceRnnConfig, device: torch.device | str) -> Examples:
+    examples = events.to(device).examples(config)
+    if not len(examples):
+        remedy = "Train on more or longer performances, or lower training.fewest_events"
+        raise InputError("training split", "holds no sequence that is long enough", remedy, "no_examples")
+    return examples
+
+
+def _batch_loss(examples: Examples, config: PerformanceRnnConfig, workers: int) -> BatchLoss:
+    """The loss of a worker's share of a batch of random examples."""
+    share, classes = config.training.batch_size // workers, heads(config.network)
+
+    def loss(network: Predict, generator: torch.Generator) -> Tensor:
+        return token_loss(network, examples.draw(share, generator), classes)
+
+    return loss
+
+
+def _validation(examples: Examples, config: PerformanceRnnConfig) -> Validation:
+    """The loss of one batch, and every figure over the whole split, whose loss decides which checkpoint is best."""
+    size = config.training.batch_size
+    chosen, fixed = examples.spread(config.training.validation_examples), examples.spread(size)
+
+    def loss(network: Predict) -> Tensor:
+        return token_loss(network, next(fixed.batches(size)), heads(config.network))
+
+    def evaluate(network: nn.Module, folder: Path) -> Evaluation:
+        figures = measures(predictions(network, chosen.batches(size), config.network), config.network)
+        return Evaluation(figures["loss"], {f"validation/{name}": value for name, value in figures.items()})
+
+    return Validation(loss, evaluate)
+
+
+def main() -> None:
+    """The command; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description="Train Performance RNN from arrays, without Ray and without the store."
+    )
+    parser.add_argument("arrays", type=Path, help="training split (.npz of ResidentEvents)")
+    parser.add_argument("config", type=Path, help="settings (.json: network, training)")
+    parser.add_argument("--validation", type=Path, help="validation split (.npz)")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--minutes", type=float, help="stop, with a checkpoint, after this long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--label", default="trained")
+    parser.add_argument("--dataset", default="{}", help="JSON of the data set's version and digest")
+    parser.add_argument("--warm-start", type=Path, help="checkpoint whose weights to begin with")
+    options = parser.parse_args()
+    result = train_on_arrays(
+        ResidentEvents.load(options.arrays),
+        ResidentEvents.load(options.validation) if options.validation else None,
+        PerformanceRnnConfig.from_dict(json.loads(options.config.read_text())),
+        options.out,
+        dataset=json.loads(options.dataset),
+        label=options.label,
+        device=options.device,
+        hooks=Hooks(logged=_print_row),
+        seconds=None if options.minutes is None else 60.0 * options.minutes,
+        warm_start=load_checkpoint(options.warm_start) if options.warm_start else None,
+    )
+    print(f"{result.checkpoint} {result.digest} {result.step} steps {result.seconds:.0f} s")
+
+
+def _print_row(row: Progress) -> None:
+    validation = "" if row.validation_loss is None else f" validation {row.validation_loss:.4f}"
+    validation += "" if row.criterion is None else f" criterion {row.criterion:.4f}"
+    print(f"{row.step} loss {row.loss:.4f}{validation} {row.steps_per_sec:.1f} steps/s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
