@@ -59,7 +59,8 @@ def write(path: Path, *tracks: list[Message], channel: int = 0) -> Path:
 def triples(notes: np.ndarray) -> list[tuple[float, int, int]]:
     """Hz, duration and delta in ticks of a reference extraction."""
     ticks = np.stack([notes["onset_beat"], notes["offset_beat"]]) * 960
-    np.testing.assert_array_equal(ticks, np.rint(ticks))
+    np.testing.assert_allclose(ticks, np.rint(ticks), rtol=0, atol=1e-9)
+    ticks = np.rint(ticks)
     deltas = np.diff(ticks[0], prepend=0.0)
     lasting = ticks[1] - ticks[0]
     return [(float(FREQUENCIES[n["pitch"]]), int(d), int(x)) for n, d, x in zip(notes, lasting, deltas, strict=True)]
