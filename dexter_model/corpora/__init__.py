@@ -20,11 +20,19 @@ CORPORA = {
     "ATEPP": "11,677 performances by 49 virtuosi, transcribed from recordings, half of them with scores; alignments "
     "are published apart (GitHub tangjjbetsy/ATEPP, CC BY 4.0, sent on request: see its disclaimer)",
     "FOLDER": "any folder of match files and their scores (yours: --data-root)",
+    "MAESTRO": "performances alone: 1,276 recordings of a piano competition as MIDI, with their own split "
+    "(magenta.tensorflow.org/datasets/maestro, CC BY-NC-SA 4.0)",
+    "LAKH": "performances alone: 176,581 MIDI files of all kinds from the web "
+    "(colinraffel.com/projects/lmd, CC BY 4.0; the rights in the music are not cleared)",
+    "MIDI": "performances alone: any folder of MIDI, MusicXML and NoteSequence TFRecord files (yours: --data-root)",
     "MUSIC21": "scores alone: MusicXML of public-domain music inside the music21 package, over 400 by Bach and more "
     "(encodings by permission of their encoders, some CC BY-SA: see the package's corpus licence)",
     "DEMO": "needs no download: the real performance inside the parangonar package (Apache-2.0), and synthetic "
     "performances of MUSIC21 scores by rule-based virtual pianists",
 }
+
+
+ALONE = ("MAESTRO", "LAKH", "MIDI")  # performances that are not expected to have scores
 
 
 def discover(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> list[PieceSource]:
@@ -39,7 +47,7 @@ def discover(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> l
         InputError: ``corpus_unknown``, ``corpus_missing``, ``corpus_unreadable`` when the corpus's own books cannot be
             read, or ``corpus_empty`` when nothing in the folder is a piece.
     """
-    from dexter_model.corpora import atepp, demo, layouts
+    from dexter_model.corpora import atepp, demo, layouts, recordings
 
     if corpus not in CORPORA:
         raise InputError(corpus, "is no corpus", f"Choose one of {', '.join(CORPORA)}", "corpus_unknown")
@@ -50,6 +58,7 @@ def discover(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> l
     else:
         folder = roots.folder(corpus)
         layout = {"VIENNA422": layouts.vienna, "ASAP": layouts.asap, "ATEPP": atepp.atepp, "FOLDER": layouts.folder}
+        layout |= {"MAESTRO": recordings.maestro, "LAKH": recordings.lakh, "MIDI": recordings.midi}
         pieces = layout[corpus](folder)
         if not pieces:
             remedy = "See that the folder is the right one, whole and unpacked"

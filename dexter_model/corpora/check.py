@@ -1,10 +1,13 @@
-"""What of a corpus is on disk: counts, what its own books list beyond that, and which files are missing."""
+"""What of a corpus is on disk: counts, what its own books list beyond that, and which files are missing.
+
+Of corpora of performances alone no scores and alignments are missed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dexter_model.corpora import atepp, discover
+from dexter_model.corpora import ALONE, atepp, discover, recordings
 from dexter_model.corpora.books import asap_listed
 from dexter_model.corpora.roots import CorpusRoots
 
@@ -39,14 +42,19 @@ class CorpusCheck:
         """The check as a few lines of text."""
         lines = [
             f"{self.corpus}: {self.pieces} pieces, {self.performances} performances",
-            f"  with score and alignment: {self.with_both}",
-            f"  without score: {self.performances - self.with_score}",
-            f"  without alignment: {self.performances - self.with_alignment - self.not_robust}",
-            *([f"  alignment not robust: {self.not_robust}"] if self.not_robust else []),
+            *([] if self.corpus in ALONE else self._of_scores()),
             f"  listed but not present: {len(self.listed_not_present)}",
         ]
         lines += [f"  missing: {told}" for told in self.missing]
         return "\n".join(lines + [f"  not present: {key}" for key in self.listed_not_present])
+
+    def _of_scores(self) -> list[str]:
+        return [
+            f"  with score and alignment: {self.with_both}",
+            f"  without score: {self.performances - self.with_score}",
+            f"  without alignment: {self.performances - self.with_alignment - self.not_robust}",
+            *([f"  alignment not robust: {self.not_robust}"] if self.not_robust else []),
+        ]
 
 
 def check(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> CorpusCheck:
@@ -71,7 +79,7 @@ def check(corpus: str, roots: CorpusRoots, *, robust_only: bool = False) -> Corp
         sum(aligned),
         sum(map(all, zip(scored, aligned, strict=True))),
         tuple(listed_not_present(corpus, roots)),
-        tuple(missing),
+        () if corpus in ALONE else tuple(missing),
         sum(not performance.robust for _, performance in played),
     )
 
@@ -82,6 +90,8 @@ def listed_not_present(corpus: str, roots: CorpusRoots) -> list[str]:
         listed = [f"match/{piece}_p{number:02}.match" for piece in VIENNA_PIECES for number in range(1, 23)]
     elif corpus == "ASAP":
         listed = asap_listed(roots.folder(corpus))
+    elif corpus == "MAESTRO":
+        listed = [row["midi_filename"] for row in recordings.maestro_listed(roots.folder(corpus))]
     elif corpus == "ATEPP":
         root = roots.folder(corpus)
         return sorted(

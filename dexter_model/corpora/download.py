@@ -30,6 +30,15 @@ ARCHIVES = {
 # Why others cannot be downloaded, and what to do.
 _NOT_TO_HAVE = {
     "FOLDER": ("is your own folder", "Name it with --data-root DIR"),
+    "MIDI": ("is your own folder", "Name it with --data-root DIR"),
+    "MAESTRO": (
+        "is no archive of a repository",
+        "Unpack maestro-v3.0.0-midi.zip from https://magenta.tensorflow.org/datasets/maestro under the datasets root",
+    ),
+    "LAKH": (
+        "is no archive of a repository",
+        "Unpack lmd_full.tar.gz from https://colinraffel.com/projects/lmd under the datasets root",
+    ),
     "ATEPP": (
         "is sent on request by its authors",
         "Agree to the disclaimer in the repository tangjjbetsy/ATEPP, unpack what you get as the folder ATEPP under "

@@ -54,7 +54,7 @@ def vienna(root: Path) -> list[PieceSource]:
                 PerformanceSource(key_of(path, root), place_of(path), None, valid_utf8(performer))
             )
     return [
-        _named_piece("VIENNA422", valid_utf8(piece), piece, existing(root / "musicxml" / f"{piece}.musicxml"), played)
+        named_piece("VIENNA422", valid_utf8(piece), piece, existing(root / "musicxml" / f"{piece}.musicxml"), played)
         for piece, played in performances.items()
     ]
 
@@ -104,7 +104,7 @@ def folder(root: Path) -> list[PieceSource]:
         performer = valid_utf8(path.stem.removeprefix(score.stem).strip("_-. ") or path.stem)
         performances[score].append(PerformanceSource(key_of(path, root), place_of(path), None, performer))
     return [
-        _named_piece("FOLDER", key_of(score, root), score.stem, place_of(score), played)
+        named_piece("FOLDER", key_of(score, root), score.stem, place_of(score), played)
         for score, played in performances.items()
     ]
 
@@ -159,10 +159,10 @@ def packaged(package: str, *inside: str) -> Path:
     raise InputError(missing, "is not installed", f"Install the package: pip install {package}", "corpus_missing")
 
 
-def _named_piece(
+def named_piece(
     corpus: str, key: str, stem: str, score: str | None, performances: Sequence[PerformanceSource]
 ) -> PieceSource:
-    """A piece of a corpus that names its files ``Composer_piece``."""
+    """A piece of a corpus that names its files ``Composer_piece``: by the part ``stem`` of a name."""
     stem = valid_utf8(stem)
     composer, named, name = stem.partition("_")
     if not named:

@@ -11,8 +11,15 @@ from typing import Any
 from dexter_model.errors import InputError
 from dexter_model.places import absolute, is_url, join, local
 
-# The folder of each corpus under the datasets root: its public repository's name.
-SUBPATHS: Mapping[str, str] = {"VIENNA422": "vienna4x22", "ASAP": "asap-dataset", "ATEPP": "ATEPP"}
+# The folder of each corpus under the datasets root: the public name of its repository or archive.
+SUBPATHS: Mapping[str, str] = {
+    "VIENNA422": "vienna4x22",
+    "ASAP": "asap-dataset",
+    "ATEPP": "ATEPP",
+    "MAESTRO": "maestro-v3.0.0",
+    "LAKH": "lmd_full",
+}
+OWN = {"FOLDER": "match and score files", "MIDI": "MIDI, MusicXML or TFRecord files"}  # what --data-root may hold
 CONFIG = (
     Path(__file__).resolve().parents[2] / "configs" / "corpora.yaml"
 )  # a checkout has one, an installation need not
@@ -24,7 +31,7 @@ class CorpusRoots:
 
     Args:
         datasets_root: folder that holds corpora under their public names; else ``DEXTER_DATASETS_ROOT``, else the YAML.
-        data_root: folder of the FOLDER corpus; else ``DEXTER_DATA_ROOT``, else the YAML.
+        data_root: folder of the corpora in ``OWN``; else ``DEXTER_DATA_ROOT``, else the YAML.
         config: the YAML file: ``datasets_root``, ``data_root``, and ``subpaths`` with one sub-path a corpus.
     """
 
@@ -33,12 +40,12 @@ class CorpusRoots:
     config: Path = CONFIG
 
     def folder(self, corpus: str) -> Path:
-        """The existing folder of a corpus (VIENNA422, ASAP, ATEPP or FOLDER), absolute; of one at S3, a copy.
+        """The existing folder of a corpus in ``SUBPATHS`` or ``OWN``, absolute; of one at S3, a copy.
 
         Raises:
             InputError: ``corpus_missing``, naming the folder looked for; ``config_invalid`` for a broken YAML file.
         """
-        folder = local(self.data() if corpus == "FOLDER" else self.destination(corpus), missing_ok=True)
+        folder = local(self.data(corpus) if corpus in OWN else self.destination(corpus), missing_ok=True)
         if not folder.is_dir():
             reason = "is a file, not the folder of" if folder.exists() else "does not exist; it should hold"
             raise InputError(folder, f"{reason} the corpus {corpus}", _remedy(corpus), "corpus_missing")
@@ -52,12 +59,12 @@ class CorpusRoots:
             raise InputError(corpus, reason, _remedy(corpus), "corpus_missing")
         return found
 
-    def data(self) -> str:
-        """The place of the FOLDER corpus."""
+    def data(self, corpus: str) -> str:
+        """The place of a corpus in ``OWN``."""
         found = self._first(self.data_root, "DEXTER_DATA_ROOT", "data_root")
         if found is None:
             reason = "no folder is known: neither --data-root nor DEXTER_DATA_ROOT is given"
-            raise InputError("FOLDER", reason, _remedy("FOLDER"), "corpus_missing")
+            raise InputError(corpus, reason, _remedy(corpus), "corpus_missing")
         return found
 
     def destination(self, corpus: str) -> str:
@@ -88,9 +95,11 @@ class CorpusRoots:
 
 
 def _remedy(corpus: str) -> str:
-    if corpus == "FOLDER":
-        return "Name your folder of match and score files with --data-root DIR"
+    if corpus in OWN:
+        return f"Name your folder of {OWN[corpus]} with --data-root DIR"
     remedy = "Name the folder that holds it with --datasets-root DIR"
     if corpus == "ATEPP":
         return f"{remedy}; ATEPP is sent on request, see the disclaimer in its repository"
+    if corpus in ("MAESTRO", "LAKH"):
+        return f"{remedy}; `dexter corpora download {corpus}` says where it is to be had"
     return f"{remedy}, or run `dexter corpora download {corpus}`"

@@ -14,7 +14,7 @@ from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
 from dexter_model.places import record_of
 from dexter_model.reading.midi import DEFAULT_TEMPO, SUSTAIN, Clock, Track, load_tracks
-from dexter_model.reading.note_sequences import DRUMS, read_sequence
+from dexter_model.reading.note_sequences import DRUMS, index, read_sequence
 from dexter_model.reading.sounding import MAX_SECONDS
 from dexter_model.reading.sustain import sustained_ends
 
@@ -46,6 +46,9 @@ def load_recording(path: str | Path) -> np.ndarray:
     suffix = Path(file).suffix.lower()
     if record:
         notes, pedal = read_sequence(file, int(record[1:]))
+    elif record_of(f"{path}#0")[1]:
+        remedy = f"Name one as {Path(file).name}#0"
+        raise InputError(path, f"it is a file of {len(index(path))} records", remedy, "performance_unreadable")
     elif suffix in MIDI:
         notes, pedal = _of_midi(path)
     elif suffix == ".match":

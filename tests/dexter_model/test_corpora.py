@@ -350,5 +350,5 @@ def test_a_broken_yaml_file_is_told(text: str, tmp_path: Path) -> None:
 
 
 def test_every_corpus_is_described() -> None:
-    assert set(CORPORA) == {"VIENNA422", "ASAP", "ATEPP", "FOLDER", "MUSIC21", "DEMO"}
+    assert set(CORPORA) == {"VIENNA422", "ASAP", "ATEPP", "FOLDER", "MUSIC21", "DEMO", "MAESTRO", "LAKH", "MIDI"}
     assert all(len(description) > 40 for description in CORPORA.values())

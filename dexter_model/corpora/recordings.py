@@ -1,0 +1,105 @@
+"""Layouts of corpora of performances without scores: a piece is one file, or one record of a file of many.
+
+Its key is the file's path inside the corpus, with ``#000123`` after it for a record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dexter_model.corpora.atepp import NAMESAKES
+from dexter_model.corpora.books import Row, read_table
+from dexter_model.corpora.layouts import files_below, key_of, named_piece, place_of
+from dexter_model.corpora.sources import PerformanceSource, PieceSource
+from dexter_model.corpora.works import work_of
+from dexter_model.errors import InputError
+from dexter_model.places import RECORDS
+from dexter_model.reading.note_sequences import index
+
+MAESTRO_TABLE = "maestro-v*.csv"
+SPLITS = ("train", "validation", "test")
+_COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
+_MIDI = (".mid", ".midi")
+_PLAYED = (*_MIDI, ".musicxml", ".mxl", ".xml")
+_OF_RECORDS = re.compile(rf".+{RECORDS}", re.DOTALL)
+
+
+def maestro(root: Path) -> list[PieceSource]:
+    """MAESTRO: folders of years, and a table of composers, titles and splits, which are kept.
+
+    Raises:
+        InputError: ``corpus_unreadable`` when the table is missing or damaged.
+    """
+    rows = {row["midi_filename"]: row for row in maestro_listed(root)}
+    found = {key_of(path, root): path for path in files_below(root) if path.suffix.lower() in _MIDI}
+    return [_of_maestro(key, path, rows[key]) for key, path in found.items() if key in rows]  # no path is followed
+
+
+def maestro_listed(root: Path) -> list[Row]:
+    """The lines of MAESTRO's newest table.
+
+    Raises:
+        InputError: ``corpus_unreadable``.
+    """
+    tables = sorted(root.glob(MAESTRO_TABLE))
+    if not tables:
+        reason = "is missing: nothing else tells what is in MAESTRO and how it is split"
+        raise InputError(root / "maestro-v3.0.0.csv", reason, "Get the corpus again", "corpus_unreadable")
+    rows = read_table(tables[-1], _COLUMNS)
+    unknown = sorted({row["split"] for row in rows} - {*SPLITS, ""})
+    if unknown:
+        reason = f"knows splits that are none of {', '.join(SPLITS)}: {', '.join(unknown)[:80]}"
+        raise InputError(tables[-1], reason, "Get the corpus again", "corpus_unreadable")
+    return rows
+
+
+def _of_maestro(key: str, path: Path, row: Row) -> PieceSource:
+    composer, title = row["canonical_composer"], row["canonical_title"]
+    work = work_of("MAESTRO", key, NAMESAKES.get(composer, composer.split(" ")[-1]), title)
+    played = PerformanceSource(key, place_of(path), None, "")
+    return PieceSource("MAESTRO", key, work, composer, title, None, (played,), row["split"])
+
+
+def lakh(root: Path) -> list[PieceSource]:
+    """Lakh: MIDI files at any depth. What ``Artist/Song.1.mid`` and ``Song.2.mid`` name is one work."""
+    pieces = []
+    for path in files_below(root):
+        if path.suffix.lower() in _MIDI:
+            key = key_of(path, root)
+            work = "lakh/" + re.sub(r"([.]\d+)?[.][^.]*$", "", key)
+            played = PerformanceSource(key, place_of(path), None, "")
+            pieces.append(PieceSource("LAKH", key, work, "", path.stem.replace("_", " "), None, (played,)))
+    return pieces
+
+
+def midi(root: Path) -> list[PieceSource]:
+    """Any folder of MIDI and MusicXML files and of TFRecord files of NoteSequences, at any depth.
+
+    Files named ``Composer_piece`` are works by the rule of ``works``; of others nothing is known, each is its own.
+    """
+    pieces: list[PieceSource] = []
+    for path in files_below(root):
+        key = key_of(path, root)
+        if _OF_RECORDS.fullmatch(path.name):
+            pieces += (_alone(f"{key}{record}", place_of(path) + record) for record in _records(path))
+        elif path.suffix.lower() in _PLAYED and path.stem.partition("_")[0].isalpha() and "_" in path.stem:
+            pieces.append(named_piece("MIDI", key, path.stem, None, [PerformanceSource(key, place_of(path), None, "")]))
+        elif path.suffix.lower() in _PLAYED:
+            pieces.append(_alone(key, place_of(path)))
+    return pieces
+
+
+def _records(path: Path) -> Iterator[str]:
+    """What names a file's records; nothing for a file that is none as a whole, which reading it will tell."""
+    try:
+        yield from (f"#{number:06}" for number in range(len(index(path))))
+    except InputError:
+        yield ""
+
+
+def _alone(key: str, place: str) -> PieceSource:
+    name = re.sub(r"[.][^.#/]*(?=#|$)", "", key)
+    title = name.replace("/", " – ").replace("_", " ")
+    return PieceSource("MIDI", key, f"midi/{name}", "", title, None, (PerformanceSource(key, place, None, ""),))
