@@ -20,9 +20,9 @@ import torch
 
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.store import open_version
+from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.expression.condition import condition_rows, score_condition, score_row_count, score_table
 from dexter_model.expression.data import marked_period
-from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Sampling
 from dexter_model.expression.sampling import load_denoiser, sample_windows
 from dexter_model.metrics.comparison import judged_correlation

@@ -32,9 +32,9 @@ import torch
 from torch import Tensor
 
 from dexter_model.diffusion.sampling import evaluation_times, sample
+from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.expression.config import DenoiserConfig
 from dexter_model.expression.data import LIMIT, ResidentNotes, Windows
-from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import SAMPLERS, Sampling
 from dexter_model.expression.rendering import default_checkpoint
 from dexter_model.expression.sampling import clean_windows, load_denoiser

@@ -21,9 +21,8 @@ from torch import Tensor
 from dexter_model.dataset.store import open_version
 from dexter_model.diffusion.joining import Collage, window_starts
 from dexter_model.diffusion.sampling import sample
-from dexter_model.diffusion.schedule import sampling_times
+from dexter_model.diffusion.schedule import noise_schedule, sampling_times
 from dexter_model.expression.condition import score_condition, score_table
-from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Render, Sampling, score_digest
 from dexter_model.expression.rendering import default_checkpoint
 from dexter_model.expression.sampling import clean_windows, load_denoiser, sample_windows

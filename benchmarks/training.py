@@ -35,10 +35,11 @@ from scipy.stats import t as student
 from torch.utils.flop_counter import FlopCounterMode
 
 from dexter_model.dataset.store import open_version
+from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.digests import code_version
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.data import ResidentNotes, Windows
-from dexter_model.expression.loss import diffusion_loss, noise_schedule
+from dexter_model.expression.loss import diffusion_loss
 from dexter_model.expression.train_arrays import initial_denoiser
 from dexter_model.training.ema import copy_weights, update_average
 from tasks.train import resident_split, train

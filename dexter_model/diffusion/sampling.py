@@ -44,7 +44,8 @@ def sample(
         x: what is noisy as of ``times[0]``: noise itself at the end of the schedule.
         schedule: the schedule the model was trained with, on the CPU.
         times: descending (``evaluation_times``).
-        sampler: ``ddpm`` draws noise at every step, ``ddim`` with ``eta`` above 0, ``dpm-solver++`` never.
+        sampler: ``ddpm`` and ``ddpm-beta`` (of larger variance) draw noise at every step, ``ddim`` with ``eta`` above
+            0, ``dpm-solver++`` never.
         eta: of DDIM.
         draw: standard normal noise like ``x`` for the k-th step, k = 1, 2, ...; not asked for by a sampler that is
             deterministic.
@@ -59,8 +60,8 @@ def sample(
         x0 = denoise(x, t)
         if on_step is not None:
             on_step(t, x, x0)
-        if sampler == "ddpm":
-            x, deviation = ddpm_step(x, x0, now, then)
+        if sampler in ("ddpm", "ddpm-beta"):
+            x, deviation = ddpm_step(x, x0, now, then, forward_variance=sampler == "ddpm-beta")
         elif sampler == "ddim":
             x, deviation = ddim_step(x, x0, now, then, eta)
         else:

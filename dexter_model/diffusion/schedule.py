@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dexter_model.diffusion.config import DiffusionConfig
+
 LEAST_SIGNAL = 1e-8
 
 
@@ -44,6 +46,11 @@ def linear_schedule(steps: int = 1000, beta_start: float = 1e-4, beta_end: float
     """
     beta_T = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
     return NoiseSchedule(beta_T.float(), torch.cumprod(1.0 - beta_T, dim=0).clamp_min(LEAST_SIGNAL).float())
+
+
+def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
+    """The noise schedule of some settings."""
+    return linear_schedule(config.steps, config.beta_start, config.beta_end)
 
 
 def sampling_times(schedule_steps: int, steps: int) -> list[int]:

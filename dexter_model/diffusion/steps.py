@@ -35,15 +35,19 @@ def ddim_step(
     return then.sqrt() * x0 + direction * noise, deviation
 
 
-def ddpm_step(x_t: Tensor, x0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor) -> tuple[Tensor, Tensor]:
+def ddpm_step(
+    x_t: Tensor, x0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor, forward_variance: bool = False
+) -> tuple[Tensor, Tensor]:
     """Posterior q(x_s | x_t, x_0) of the forward process (Ho et al. 2020, eq. 7; alpha is alpha_bar_t / alpha_bar_s).
 
-    Arguments and returns as for ``ddim_step``.
+    Arguments and returns as for ``ddim_step``; ``forward_variance`` takes beta = 1 - alpha for the variance instead,
+    which is larger (section 3.2), but at the clean sample 0 as well.
     """
     now, then = per_item(alpha_bar_t, x_t), per_item(alpha_bar_s, x_t)
     alpha = now / then
     mean = (then.sqrt() * (1.0 - alpha) * x0 + alpha.sqrt() * (1.0 - then) * x_t) / (1.0 - now)
-    return mean, _posterior_variance(now, then).sqrt()
+    variance = (1.0 - alpha) * (then < 1.0) if forward_variance else _posterior_variance(now, then)
+    return mean, variance.sqrt()
 
 
 def dpm_solver_step(

@@ -14,19 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dexter_model.diffusion.schedule import NoiseSchedule, add_noise, clean_sample, linear_schedule, v_from
+from dexter_model.diffusion.schedule import NoiseSchedule, add_noise, clean_sample, v_from
 from dexter_model.expression.condition import drop_condition
-from dexter_model.expression.config import DiffusionConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.config import ExpressionConfig, TrainingConfig
 from dexter_model.expression.data import Windows
 from dexter_model.notes import PERCEPTUAL_FEATURES
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 DISTANCES: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss, "huber": F.smooth_l1_loss}
-
-
-def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
-    """The noise schedule of some settings."""
-    return linear_schedule(config.steps, config.beta_start, config.beta_end)
 
 
 def diffusion_loss(

@@ -26,11 +26,10 @@ from torch import Tensor
 
 from dexter_model.diffusion.joining import Collage
 from dexter_model.diffusion.sampling import OnStep, evaluation_times, sample
-from dexter_model.diffusion.schedule import add_noise
+from dexter_model.diffusion.schedule import add_noise, noise_schedule
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
 from dexter_model.expression.data import marked_period, own_level
-from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.plan import Render, Sampling, last_time, refuse_unfit, window_overlap
 from dexter_model.expression.sampling import clean_windows, load_denoiser
 from dexter_model.perceptual.features import unknown_values

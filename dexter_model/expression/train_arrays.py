@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import ResidentNotes, Statistics
 from dexter_model.expression.denoiser import build_denoiser
-from dexter_model.expression.loss import Denoiser, diffusion_loss, noise_schedule
+from dexter_model.expression.loss import Denoiser, diffusion_loss
 from dexter_model.expression.validation import RenderedWindows
 from dexter_model.training.loop import BatchLoss, FitResult, Hooks, Progress, Validation, fit
 from dexter_model.training.resuming import steps_taken

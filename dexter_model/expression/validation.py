@@ -18,9 +18,9 @@ from torch import nn
 
 from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.codec.tempo import group_starts, onset_groups
+from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.expression.config import ExpressionConfig
 from dexter_model.expression.data import WRITTEN, ResidentNotes, Statistics, Windows
-from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.rendering import perform
 from dexter_model.expression.sampling import sample_windows
 from dexter_model.metrics.comparison import judged_correlation, mean_absolute_error

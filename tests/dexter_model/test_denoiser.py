@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from dexter_model.diffusion.sampling import evaluation_times
-from dexter_model.diffusion.schedule import NoiseSchedule, noise_from_x0, v_from
+from dexter_model.diffusion.schedule import NoiseSchedule, noise_from_x0, noise_schedule, v_from
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import PERCEPTUAL_NULL, SCORE_NULL, drop_condition, score_condition, score_table
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.data import LIMIT, Windows
 from dexter_model.expression.denoiser import ClassifierFreeDenoiser, step_embedding
-from dexter_model.expression.loss import diffusion_loss, noise_schedule, unlearn
+from dexter_model.expression.loss import diffusion_loss, unlearn
 from dexter_model.expression.sampling import sample_windows
 from dexter_model.notes import SCORE_NOTE
 

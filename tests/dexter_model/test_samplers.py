@@ -79,6 +79,23 @@ def test_ddpm(target: str, steps: int) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("steps", [1, 40])
+def test_ddpm_of_larger_variance_is_algorithm_2_of_ho_et_al(steps: int) -> None:
+    schedule = linear_schedule(steps, 1e-3, 0.3)
+    x = noise()
+    for k, t in enumerate(reversed(range(steps)), 1):
+        beta, alpha_bar = schedule.beta_T[t], schedule.alpha_bar_T[t]
+        x = (x - beta / (1 - alpha_bar).sqrt() * network(x, t)) / (1 - beta).sqrt()
+        x = x + beta.sqrt() * noise(k) if t else x
+
+    def denoise(x: Tensor, t: int) -> Tensor:
+        return clean_sample(x, network(x, t), schedule.alpha_bar_T[t], "epsilon")
+
+    times = sampling_times(steps, steps)
+    got = sample(denoise, noise(), schedule, times, sampler="ddpm-beta", draw=noise)
+    torch.testing.assert_close(got, x, rtol=1e-3, atol=1e-3)
+
+
 @TARGETS
 @STEPS
 def test_dpm_solver(target: str, steps: int) -> None:

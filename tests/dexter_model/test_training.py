@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.data import LIMIT, ResidentNotes, marked_period
-from dexter_model.expression.loss import noise_schedule
 from dexter_model.expression.sampling import load_denoiser, sample_windows
 from dexter_model.expression.train_arrays import train_on_arrays
 from dexter_model.notes import SCORE_NOTE

@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import drop_condition
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.data import ResidentNotes
 from dexter_model.expression.denoiser import build_denoiser
-from dexter_model.expression.loss import diffusion_loss, noise_schedule
+from dexter_model.expression.loss import diffusion_loss
 from dexter_model.expression.sampling import load_denoiser, sample_windows
 from dexter_model.expression.train_arrays import train_on_arrays
 from dexter_model.expression.unet import DenoiserUnet, MaskedNorm
