@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -128,9 +129,9 @@ def read_all(url: str) -> tuple[int, float]:
 
 
 def bytes_fetched(url: str) -> int:
-    """Bytes as stored of the arrays that such a read fetches; the store holds tables, manifests and older things too."""
+    """Bytes as stored of the arrays that such a read fetches; the store holds tables and manifests too."""
     version = open_version(url)
-    shards = (version._group[f"shards/{name}"] for name in version.catalogue["shard"].unique().sort())
+    shards: Any = (version._group[f"shards/{name}"] for name in version.catalogue["shard"].unique().sort())
     return sum(array.nbytes_stored() for shard in shards for name, array in shard.arrays() if name != "manifest")
 
 
@@ -178,7 +179,8 @@ def main() -> None:
             count, stored_bytes, raw = get_all(url)
             speed, raw_speed = fetched / 1e6 / seconds, stored_bytes / 1e6 / raw
             print(
-                f"| read all pieces ({size / 1e6:.0f} MB, {fetched / 1e6:.0f} MB stored) | {seconds:.1f} s, {speed:.1f} MB/s; "
+                f"| read all pieces ({size / 1e6:.0f} MB, {fetched / 1e6:.0f} MB stored) "
+                f"| {seconds:.1f} s, {speed:.1f} MB/s; "
                 f"raw: {count} objects, {stored_bytes / 1e6:.0f} MB in {raw:.1f} s, {raw_speed:.1f} MB/s "
                 f"| {speed / raw_speed:.2f} of raw |",
                 flush=True,
