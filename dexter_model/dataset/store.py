@@ -225,6 +225,8 @@ def root_group(repository: icechunk.Repository, branch: str) -> zarr.Group | Non
     try:
         return root(repository.readonly_session(branch).store)
     except zarr.errors.GroupNotFoundError:
+        if next(repository.ancestry(branch=branch)).parent_id is not None:
+            raise  # something was, and this is a fault of storage
         return None
 
 
