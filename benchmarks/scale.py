@@ -177,14 +177,13 @@ def main() -> None:
         for _ in range(2):
             size, seconds = read_all(url)
             count, stored_bytes, raw = get_all(url)
-            speed, raw_speed = fetched / 1e6 / seconds, stored_bytes / 1e6 / raw
-            print(
-                f"| read all pieces ({size / 1e6:.0f} MB, {fetched / 1e6:.0f} MB stored) "
-                f"| {seconds:.1f} s, {speed:.1f} MB/s; "
-                f"raw: {count} objects, {stored_bytes / 1e6:.0f} MB in {raw:.1f} s, {raw_speed:.1f} MB/s "
-                f"| {speed / raw_speed:.2f} of raw |",
-                flush=True,
-            )
+            raw_speed = stored_bytes / 1e6 / raw
+            for what, read in (("of arrays", size), ("as stored", fetched)):
+                speed = read / 1e6 / seconds
+                told = f"{read / 1e6:.0f} MB {what}, {speed:.0f} MB/s"
+                print(f"| read all pieces | {seconds:.1f} s: {told} | {speed / raw_speed:.2f} of raw |")
+            told = f"{count} objects, {stored_bytes / 1e6:.0f} MB, {raw_speed:.0f} MB/s"
+            print(f"| get all objects | {raw:.1f} s: {told} | |", flush=True)
 
 
 if __name__ == "__main__":
