@@ -114,7 +114,7 @@ def read(place: str | Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        InputError: S3 cannot be reached or refuses (``s3_unreachable``).
+        InputError: S3 cannot be reached (``s3_unreachable``) or refuses, as without the bucket (``s3_refused``).
     """
     return s3.get(place) if is_url(place) else Path(place).read_bytes()
 

@@ -176,13 +176,14 @@ class SweepParameters(_Parameters):
         RenderParameters.model_validate({"store": f"{OUT}/dataset"}),
         description="what all of them share: the data set, which pieces",
     )
-    workers: Workers = None
+    workers: Workers = Field(None, description="Ray actors of each stage that does not say its own; 0 uses no Ray")
 
     @model_validator(mode="before")
     @classmethod
     def _of_a_store(cls, values: Any) -> Any:
-        given = values.get("render") if isinstance(values, dict) else None
-        return {**values, "render": {"store": f"{OUT}/dataset", **given}} if isinstance(given, dict) else values
+        if not isinstance(values, dict) or not isinstance(given := values.get("render", {}), dict):
+            return values  # pydantic tells what is wrong with them
+        return {**values, "render": {"store": f"{OUT}/dataset", "workers": values.get("workers"), **given}}
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:

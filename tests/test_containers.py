@@ -179,7 +179,19 @@ def test_git_ignores_the_passwords() -> None:
 
 @pytest.mark.skipif(not shutil.which("podman-compose", path=TOOLS), reason="podman-compose is not here")
 def test_an_engine_reads_it(tmp_path: Path) -> None:
+    """Which asks Podman for its version before anything, also where it starts nothing."""
     (tmp_path / "env").write_text("\n".join(f"{name}=/value" for name in required()))
-    command = [str(shutil.which("podman-compose", path=TOOLS)), "--env-file", str(tmp_path / "env")]
-    read = subprocess.run([*command, "-f", COMPOSE, "config"], capture_output=True, text=True, check=True)
-    assert set(yaml.safe_load(read.stdout)["services"]) == set(SERVICES)
+    podman = tmp_path / "podman"
+    podman.write_text("#!/bin/sh\necho podman version 5.0.0\n")
+    podman.chmod(0o755)
+    words = ["--env-file", str(tmp_path / "env"), "--podman-path", str(podman), "-f", str(COMPOSE), "config"]
+    read = subprocess.run(
+        [str(shutil.which("podman-compose", path=TOOLS)), *words],
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = yaml.safe_load(read.stdout)["services"]
+    assert set(told) == set(SERVICES)
+    assert told["ray-head"]["environment"]["RAY_AUTH_TOKEN"] == "/value"

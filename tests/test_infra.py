@@ -475,7 +475,8 @@ def test_the_object_store_fits_into_shared_memory() -> None:
 def test_a_docker_run_gets_what_the_labs_own_worker_has() -> None:
     """Settings by the template, secrets by the file that the runbook makes; Prefect's by its worker."""
     lab = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
-    worker = lab["services"]["prefect-worker"]["environment"]
+    service = lab["services"]["prefect-worker"]
+    worker = service["environment"]
     variables = template("docker")["variables"]["properties"]
     settings = variables["env"]["default"]
     secret = set(re.findall(r'"([A-Z_]+)=\$', blocks()))
@@ -486,8 +487,11 @@ def test_a_docker_run_gets_what_the_labs_own_worker_has() -> None:
     assert variables["networks"]["default"] == [f"{lab['name']}_default"]
     mounts = dict(reversed(each.removesuffix(":ro").split(":")) for each in variables["volumes"]["default"])
     assert settings["DEXTER_DATASETS_ROOT"] in mounts
+    create = variables["container_create_kwargs"]["default"]
+    scratch = [{"Type": "volume", "Target": each} for each in service["volumes"] if ":" not in each]
+    assert (create["mounts"], create["shm_size"], create["user"]) == (scratch, service["shm_size"][:2], "10001")
     (made,) = re.findall(r"/dev/stdin (\S+)/run.env", blocks())
-    (read,) = re.findall(r" \. (\S+)/run.env", variables["container_create_kwargs"]["default"]["entrypoint"][2])
+    (read,) = re.findall(r" \. (\S+)/run.env", create["entrypoint"][2])
     assert mounts[read] == made
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 import numpy as np
 import polars as pl
@@ -66,7 +67,7 @@ PERFORMANCES: dict[str, type] = {
 QUARANTINE: dict[str, type] = {name: str for name in Quarantined.__dataclass_fields__}
 # Of every piece that was looked at, failed ones too.
 SOURCES: dict[str, type] = {"corpus": str, "key": str, "result": str, "fingerprint": str}
-_NOT_ATTRIBUTES = ("corpus", "piece", "row", "named", "matched", "frames")  # of PERFORMANCES: told by the piece itself
+NOT_ATTRIBUTES = ("corpus", "piece", "row", "named", "matched", "frames")  # of PERFORMANCES: told by the piece itself
 TABLES: dict[str, dict[str, type]] = {
     "catalogue": CATALOGUE,
     "performances": PERFORMANCES,
@@ -164,34 +165,56 @@ def _as_text(utf8: np.ndarray) -> np.ndarray:
     return np.char.decode(utf8.view(f"S{utf8.shape[1]}").reshape(len(utf8)), "utf-8")
 
 
-def attributes_of(performances: pl.DataFrame) -> Iterable[Row]:
-    """What a piece says of a performance, for each row of the table; what is not known is left out."""
-    nulls = performances.null_count().row(0)
-    said = [name for name, n in zip(performances.columns, nulls, strict=True) if n < performances.height]
-    known = performances.select(name for name in said if name not in _NOT_ATTRIBUTES)
-    rows = known.iter_rows(named=True)
-    if known.null_count().sum_horizontal().item():
-        return ({name: value for name, value in row.items() if value is not None} for row in rows)
-    return rows
+class Performances(Sequence[Row]):
+    """What a piece says of its performances, taken from the version's table when it is asked for.
+
+    Args:
+        table: the performances of the version, without what the piece itself tells.
+        rows: those of the piece.
+    """
+
+    def __init__(self, table: pl.DataFrame, rows: slice) -> None:
+        self._table, self._slice = table, rows
+
+    @cached_property
+    def _rows(self) -> list[Row]:
+        rows = self._table[self._slice].iter_rows(named=True)
+        return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+    def __len__(self) -> int:
+        return self._slice.stop - self._slice.start
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        return self._rows[index]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tuple[int, Row]]) -> Piece | Recording:
+def unpack(
+    arrays: Mapping[str, np.ndarray], row: Row, performances: Performances, frames: np.ndarray
+) -> Piece | Recording:
     """The piece or the recording of a catalogue row, from its shard's ``opened`` arrays.
 
     Args:
         arrays: of the shard.
         row: of the piece.
-        performances: how many frames each has, and its ``attributes_of``, in order.
+        performances: of the piece.
+        frames: (P,) how many each of these has.
 
     Perceptual features that the version's builder did not know are unknown.
     """
     n, P = row["notes"], row["performances"]
-    attributes = [told.copy() for _, told in performances]
     if "recorded" in arrays:
         names = (row["corpus"], row["key"], row["work"], row["composer"], row["title"])
         start = row["note_start"]
-        return Recording(*names, arrays["recorded"][start : start + n], attributes, row["assigned"])
-    frames = np.array([count for count, _ in performances], np.int32)
+        return Recording(*names, arrays["recorded"][start : start + n], performances, row["assigned"])
     notes = slice(row["note_start"], row["note_start"] + n)
     cells = slice(row["cell_start"], row["cell_start"] + n * P)
     heard = slice(row["frame_start"], row["frame_start"] + int(frames.sum()))
@@ -208,7 +231,7 @@ def unpack(arrays: Mapping[str, np.ndarray], row: Row, performances: Sequence[tu
         arrays["matched"][cells].reshape(P, n),
         arrays["named"][cells].reshape(P, n),
         arrays["keydown_articulation"][cells].reshape(P, n),
-        attributes,
+        performances,
         frames,
         **{name: arrays[name][heard] for name in FRAME_ARRAYS if name in arrays},
         assigned=row["assigned"],

@@ -71,7 +71,7 @@ class Piece:
     matched: np.ndarray
     named: np.ndarray
     keydown_articulation: np.ndarray
-    performances: list[dict[str, Any]]
+    performances: Sequence[dict[str, Any]]
     frames: np.ndarray = field(default_factory=_NOTHING_HEARD[0].view)
     frame_time: np.ndarray = field(default_factory=_NOTHING_HEARD[1].view)
     perceptual: np.ndarray = field(default_factory=_NOTHING_HEARD[2].view)
@@ -97,7 +97,9 @@ class Piece:
         names = [self.corpus, self.key, self.work, self.composer, self.title, self.score_digest]
         blocks = (self.score, self.performance, self.matched, self.named, self.keydown_articulation)
         heard = (self.frames, self.frame_time, self.perceptual, self.perceptual_reference)
-        return json_digest([names, list(map(str, self.note_id)), array_digest(*blocks, *heard), self.performances])
+        return json_digest(
+            [names, list(map(str, self.note_id)), array_digest(*blocks, *heard), list(self.performances)]
+        )
 
     def perceptual_notes(self, *, delta: bool) -> np.ndarray:
         """Perceptual features (P, n, 7) float32 at the onset of each note, NaN where they are not known.

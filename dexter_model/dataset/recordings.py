@@ -17,7 +17,7 @@ from dexter_model.digests import array_digest, json_digest
 from dexter_model.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from dexter_model.reading.sandbox import Sandbox
 
@@ -41,7 +41,7 @@ class Recording:
     composer: str
     title: str
     notes: np.ndarray
-    performances: list[dict[str, Any]]
+    performances: Sequence[dict[str, Any]]
     assigned: str = ""
     score_digest: str = ""
 
@@ -57,7 +57,7 @@ class Recording:
     def digest(self) -> str:
         """Digest of everything it holds."""
         names = [self.corpus, self.key, self.work, self.composer, self.title]
-        return json_digest([names, array_digest(self.notes), self.performances])
+        return json_digest([names, array_digest(self.notes), list(self.performances)])
 
 
 def each_performance(pieces: Iterable[PieceSource]) -> list[PieceSource]:

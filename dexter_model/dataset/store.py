@@ -15,8 +15,10 @@ import icechunk
 import numpy as np
 import polars as pl
 import zarr
+from numcodecs import Blosc, Zstd
+from zarr.core.buffer import Buffer, default_buffer_prototype
 
-from dexter_model.dataset.packing import BEFORE, TABLES, attributes_of, opened, unpack
+from dexter_model.dataset.packing import BEFORE, NOT_ATTRIBUTES, TABLES, Performances, opened, unpack
 from dexter_model.dataset.piece import Piece
 from dexter_model.dataset.recordings import Recording
 from dexter_model.dataset.repository import MAIN, READABLE, awaited, open_repository, patiently, root
@@ -25,6 +27,10 @@ from dexter_model.tally import count
 
 _AHEAD = 3  # shards that are read while one is worked on: on S3 each is a round trip
 _CALLED = {"performance_codec": "codec", "notes": "notes"}
+_DECODERS: dict[str, Any] = {
+    "zstd": Zstd(),
+    "blosc": Blosc(),
+}  # what ``packing.write_array`` compresses with, by Zarr's names
 _SHARDS_KEPT = 4  # arrays of the shards used last, for pieces asked for one by one
 
 
@@ -145,15 +151,23 @@ class DatasetVersion:
         return {(row["corpus"], row["key"]): row for row in self.catalogue.iter_rows(named=True)}
 
     @cached_property
-    def _performances(self) -> dict[tuple[str, str], list[tuple[int, dict[str, Any]]]]:
-        told: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
-        rows = self.performances.select("corpus", "piece", "frames").iter_rows()
-        for (corpus, piece, frames), attributes in zip(rows, attributes_of(self.performances), strict=True):
-            told.setdefault((corpus, piece), []).append((frames, attributes))
-        return told
+    def _performances(self) -> dict[tuple[str, str], int]:
+        """Where in the table of performances those of each piece begin; it has them in the order of the catalogue."""
+        ends = self.catalogue["performances"].cum_sum()
+        return dict(zip(self._rows, (ends - self.catalogue["performances"]).to_list(), strict=True))
+
+    @cached_property
+    def _frames(self) -> np.ndarray:
+        return self.performances["frames"].cast(pl.Int32).to_numpy()
+
+    @cached_property
+    def _attributes(self) -> pl.DataFrame:
+        return self.performances.drop(*NOT_ATTRIBUTES)
 
     def _unpack(self, arrays: dict[str, np.ndarray], row: dict[str, Any]) -> Piece | Recording:
-        return unpack(arrays, row, self._performances[row["corpus"], row["key"]])
+        start = self._performances[row["corpus"], row["key"]]
+        rows = slice(start, start + row["performances"])
+        return unpack(arrays, row, Performances(self._attributes, rows), self._frames[rows])
 
     def _shard(self, name: str) -> dict[str, np.ndarray]:
         if name not in self._kept:
@@ -185,27 +199,44 @@ class DatasetVersion:
         shard = patiently(self.url, lambda: self._group[f"shards/{name}"])
         assert isinstance(shard, zarr.Group)
         arrays = patiently(self.url, lambda: {key: array for key, array in shard.arrays() if key != "manifest"})
-        values: dict[str, np.ndarray] = {}
+        chunks: dict[str, Buffer | None] = {}
 
         async def read() -> None:
-            left = [key for key in arrays if key not in values]
-            reading = (arrays[key].async_array.getitem(...) for key in left)
+            left = [key for key in arrays if key not in chunks]
+            reading = (_only_chunk(arrays[key]) for key in left)
             found = dict(zip(left, await asyncio.gather(*reading, return_exceptions=True), strict=True))
             wrong = [each for each in found.values() if isinstance(each, BaseException)]
-            values.update({k: np.asarray(each) for k, each in found.items() if not isinstance(each, BaseException)})
+            chunks.update({key: each for key, each in found.items() if not isinstance(each, BaseException)})
             if wrong:
                 raise wrong[0]
 
         patiently(self.url, lambda: awaited(read))
+        values = {key: _decoded(array, chunks[key]) for key, array in arrays.items()}
         count("store_bytes", sum(each.nbytes for each in values.values()), direction="read")
         told: dict[str, Any] = {key: array.attrs for key, array in arrays.items()}
-        return opened({key: values[key] for key in arrays}, told)
+        return opened(values, told)
 
     def _table(self, name: str) -> pl.DataFrame:
         data = patiently(self.url, lambda: read_array(self._group, f"tables/{name}"))
         table = pl.read_parquet(io.BytesIO(data.tobytes()))
         later = [column for column in TABLES[name] if column not in table.columns]
         return table.with_columns(pl.lit(BEFORE.get(column)).alias(column) for column in later)
+
+
+async def _only_chunk(array: zarr.Array) -> Buffer | None:
+    """What is stored of an array that is one chunk; None where nothing is, since all of it is fill."""
+    path = "/".join([array.path, "c", *("0" * array.ndim)])
+    return await array.store.get(path, default_buffer_prototype())
+
+
+def _decoded(array: zarr.Array, chunk: Buffer | None) -> np.ndarray:
+    """The whole array. Zarr would decode it in the loop that fetches, and copy it once more."""
+    if chunk is None:
+        return np.full(array.shape, array.fill_value, array.dtype)
+    codecs: Any = array.metadata.to_dict()["codecs"]
+    decoded = np.empty(array.shape, array.dtype)
+    _DECODERS[codecs[-1]["name"]].decode(chunk.as_numpy_array(), out=decoded)
+    return decoded
 
 
 def open_version(url: str, version: str | None = None) -> DatasetVersion:
@@ -261,6 +292,8 @@ def root_group(repository: icechunk.Repository, branch: str) -> zarr.Group | Non
     try:
         return root(repository.readonly_session(branch).store)
     except zarr.errors.GroupNotFoundError:
+        if next(repository.ancestry(branch=branch)).parent_id is not None:
+            raise  # something was, and this is a fault of storage
         return None
 
 

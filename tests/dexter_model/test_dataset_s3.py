@@ -151,7 +151,8 @@ def test_a_build_that_began_meanwhile_keeps_its_shards(moto_bucket: str, monkeyp
         publish(url, [[piece(key)]])
     with building(url) as build:
         build.roll_back("v1")
-    ancestry, shards = icechunk.Repository.ancestry, []
+    ancestry = icechunk.Repository.ancestry
+    shards: list[str] = []
 
     def meanwhile(self: icechunk.Repository, **given: str) -> list[icechunk.SnapshotInfo]:
         found = list(ancestry(self, **given))

@@ -91,7 +91,7 @@ def send(url: str, path: str, content: Any = None, method: str = "POST") -> Any:
 
     def answer() -> bytes | None:
         try:
-            return urllib.request.urlopen(request, timeout=60).read()
+            return urllib.request.urlopen(request, timeout=300).read()
         except urllib.error.HTTPError as error:
             if error.code != 503:
                 raise

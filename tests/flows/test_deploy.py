@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_api import Server
 
 from dexter_model.errors import InputError
@@ -20,7 +21,8 @@ FILE = PROJECT / "prefect.yaml"
 @pytest.fixture
 def client(prefect_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncPrefectClient]:
     monkeypatch.setenv("PREFECT_API_URL", prefect_server.url)
-    with get_client(sync_client=True) as client:
+    with temporary_settings({PREFECT_API_URL: prefect_server.url}), get_client(sync_client=True) as client:
+        assert str(client.api_url).startswith(prefect_server.url)
         yield client
 
 

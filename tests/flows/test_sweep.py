@@ -209,6 +209,11 @@ def test_a_grid_that_makes_no_sense(lab: Path, override: str, told: str) -> None
         dexter(lab, "--dry-run", "-s", override)
 
 
+def test_workers_are_those_of_each_stage_that_does_not_say_its_own() -> None:
+    for words, workers in (((), None), (("workers=0",), 0), (("workers=0", "render.workers=2"), 2)):
+        assert load(SweepParameters, None, words).render.workers == workers
+
+
 def test_any_parameter_of_rendering_can_be_swept() -> None:
     grid = {"seed": [1, 2], "samples": [1, 3], "guidance": [1.0, 2.5], "checkpoint": [None, "a/b/step_100"]}
     parameters = load(

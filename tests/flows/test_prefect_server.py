@@ -1,4 +1,4 @@
-"""A Prefect server that goes away and comes back under work that it does not do."""
+"""What a Prefect server keeps apart, and what it costs when it goes away and comes back under work."""
 
 from __future__ import annotations
 
@@ -9,12 +9,40 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from prefect_api import Server, go_on, pieces_done, stop_when, wait_until
+from prefect_api import Server, go_on, pieces_done, send, stop_when, wait_until
 
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
 from flows.build import build
 from flows.parameters import BuildParameters
+
+HOLDING = """
+import sys
+from tasks.orchestration import flow, only_writer
+
+folder = sys.argv[1]
+
+@flow(name="holding", flow_run_name="holding")
+def holding():
+    with only_writer(folder), only_writer(folder), only_writer(f"{folder}/inside"):
+        with only_writer(f"{folder}/a-set", shared=True), only_writer(f"{folder}/a-set", shared=True):
+            pass
+
+holding()
+"""
+
+
+@pytest.mark.cluster
+def test_who_holds_a_folder_holds_what_is_in_it_and_waits_for_nobody(prefect_server: Server, tmp_path: Path) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": prefect_server.url}
+    command = [sys.executable, "-c", HOLDING, str(tmp_path / "held")]
+    subprocess.run(command, env=environment, capture_output=True, check=True, timeout=200)
+    limits = {
+        each["name"]: each["active_slots"] for each in send(prefect_server.url, "v2/concurrency_limits/filter", {})
+    }
+    found = {name.rpartition("-")[0]: slots for name, slots in limits.items()}
+    assert (found["writer-of-held"], found["writer-of-a-set"]) == (0, 0)  # a data set is held by itself
+    assert "writer-of-inside" not in found
 
 
 def version(store: Path) -> str | None:
