@@ -18,7 +18,6 @@ from dexter_model.performance_rnn.vocabulary import OFF, ON, SHIFT, STEPS_PER_SE
 DENSITY_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # notes a second between the classes
 DENSITY_WINDOW, HISTOGRAM_WINDOW = 300, 500  # steps
 PRIOR = 0.01  # s of every pitch class, heard in any case
-DEFAULT_DENSITY, DEFAULT_HISTOGRAM = 15.0, (1.0,) * 12
 
 
 def controls_of_events(events_BT: Tensor, config: NetworkConfig, disabled_B: Tensor | None = None) -> Tensor:

@@ -7,6 +7,8 @@ A token is a row of numbers, one for each thing that is predicted: a single even
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dexter_model.performance_rnn.config import NetworkConfig
@@ -74,7 +76,12 @@ def token_steps(tokens: np.ndarray) -> np.ndarray:
     """Steps (...,) that pass at each token (..., heads): at a note, those before it."""
     if tokens.shape[-1] == 1:
         return event_steps(tokens[..., 0])
-    return np.minimum(SHIFTS[1] * tokens[..., 0].astype(np.int64) + tokens[..., 1], _LONGEST)
+    return tuple_shift(tokens.astype(np.int64))
+
+
+def tuple_shift(tokens: Any) -> Any:
+    """Steps (...,) before notes (..., 6), of numpy or torch."""
+    return SHIFTS[1] * tokens[..., 0] + tokens[..., 1]
 
 
 def length_in_steps(tokens: np.ndarray) -> int:

@@ -59,13 +59,26 @@ def load_match(path: str | Path) -> tuple[Performance, Alignment]:
         raise InputError(path, reason, "Give a match file, version 1.0.0 or 5.0", "performance_unreadable") from error
 
 
-def _seconds_per_tick(text: str) -> tuple[int, float]:
-    # Numerator and denominator apart, so that times round as in partitura.
+def load_clock(path: str | Path) -> tuple[int, int]:
+    """Ticks and microseconds a quarter note, of a match file that was read; 480 and 500,000 where it does not say."""
+    try:
+        return _clock(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
+        return 480, 500_000
+
+
+def _clock(text: str) -> tuple[int, int]:
     rate = re.search(r"^info\(midiClockRate,(\d{1,12})\)", text, re.MULTILINE)
     units = re.search(r"^info\(midiClockUnits,(\d{1,12})\)", text, re.MULTILINE)
     if rate is None or units is None or int(units[1]) == 0:
         raise ValueError("it does not state midiClockRate and midiClockUnits")
-    return int(rate[1]), 1e6 * int(units[1])
+    return int(units[1]), int(rate[1])
+
+
+def _seconds_per_tick(text: str) -> tuple[int, float]:
+    # Numerator and denominator apart, so that times round as in partitura.
+    units, rate = _clock(text)
+    return rate, 1e6 * units
 
 
 def _from_fields(fields: list[tuple[str, ...]], tick: tuple[int, float]) -> tuple[Performance, Alignment]:

@@ -161,6 +161,7 @@ class Clock:
         self.seconds = np.cumsum(np.concatenate([[0.0], spans]))
 
     def __call__(self, ticks: np.ndarray) -> np.ndarray:
+        """Seconds."""
         change = np.searchsorted(self.ticks, ticks, side="right") - 1
         return self.seconds[change] + (ticks - self.ticks[change]) * (self.tempos[change] / self.microticks)
 

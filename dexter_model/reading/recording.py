@@ -189,17 +189,26 @@ def _keeping(tick: np.ndarray, key: np.ndarray, following: np.ndarray, at_once: 
 
 
 def _of_match(path: str | Path) -> Played:
-    """The performance in a match file, one instrument; its beats are those of a MIDI file without tempo."""
-    from dexter_model.reading.match import load_match
+    """The performance in a match file, one instrument.
+
+    Times are brought back to its ticks: rounded to float32, what happened at one tick would come one after the other.
+    """
+    from dexter_model.reading.match import load_clock, load_match
 
     performance, _ = load_match(path)
+    ticks_per_quarter, tempo = load_clock(path)
+    ticks_per_second = 1e6 * ticks_per_quarter / max(tempo, 1)
+    clock = Clock(ticks_per_quarter, [(0, tempo)])
     notes = np.zeros(len(performance.notes), RECORDED_NOTE)
-    notes["onset_sec"] = performance.notes["onset_sec"]
-    notes["offset_sec"] = notes["onset_sec"] + performance.notes["keydown_sec"]
-    for name in ("onset", "offset"):
-        notes[f"{name}_beat"] = notes[f"{name}_sec"] * 1e6 / DEFAULT_TEMPO
+    ends = performance.notes["onset_sec"] + performance.notes["keydown_sec"]
+    for name, seconds in (("onset", performance.notes["onset_sec"]), ("offset", ends)):
+        tick = np.rint(seconds * ticks_per_second)
+        notes[f"{name}_sec"], notes[f"{name}_beat"] = clock(tick), tick / ticks_per_quarter
     notes["pitch"], notes["velocity"] = performance.notes["pitch"], performance.notes["velocity"]
-    return notes, np.column_stack([np.zeros((len(performance.pedal), 2)), performance.pedal])
+    pedal = performance.pedal
+    return notes, np.column_stack(
+        [np.zeros((len(pedal), 2)), clock(np.rint(pedal[:, 0] * ticks_per_second)), pedal[:, 1]]
+    )
 
 
 def _of_score(path: str | Path) -> Played:

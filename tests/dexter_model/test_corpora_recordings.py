@@ -17,7 +17,7 @@ from dexter_model.errors import InputError
 from dexter_model.places import copy_of, join, record_of
 from dexter_model.reading.recording import load_recording
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "note_sequences"
 TABLE = """canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration
 Frédéric Chopin,"Etude Op. 10 No. 3",train,2004,2004/a.midi,2004/a.wav,698.6
 Franz Schubert / Franz Liszt,"Der Müller und der Bach",test,2018,2018/b.midi,2018/b.wav,300.1
@@ -80,16 +80,16 @@ def test_lakh_is_every_midi_file_and_versions_of_a_song_are_one_work(tmp_path: P
 
 
 def test_a_folder_holds_files_and_records(tmp_path: Path) -> None:
-    touch(tmp_path, "deep/er/Chopin_op38.mid", "01.mid", "two/01.mid", "a.musicxml", "b.mxl", "c.xml", "d.match", "e.wav")
+    touch(
+        tmp_path, "deep/er/Chopin_op38.mid", "01.mid", "two/01.mid", "a.musicxml", "b.mxl", "c.xml", "d.match", "e.wav"
+    )
     touch(tmp_path, "empty.tfrecord", ".hidden.mid")
     shutil.copy(HERE / "sequences.tfrecord.gz", tmp_path / "s.tfrecord-00000-of-00002.gz")
     (tmp_path / "noise.tfrecord").write_bytes(b"no records at all")
     pieces = {piece.key: piece for piece in discover("MIDI", CorpusRoots(data_root=tmp_path))}
     records = [f"s.tfrecord-00000-of-00002.gz#{number:06}" for number in range(3)]
-    assert sorted(pieces) == sorted(
-        ["01.mid", "a.musicxml", "b.mxl", "c.xml", "deep/er/Chopin_op38.mid", "two/01.mid", "noise.tfrecord#000000"]
-        + records
-    )
+    files = ["01.mid", "a.musicxml", "b.mxl", "c.xml", "deep/er/Chopin_op38.mid", "two/01.mid", "noise.tfrecord#000000"]
+    assert sorted(pieces) == sorted([*files, *records])
     assert pieces["deep/er/Chopin_op38.mid"].work == "chopin/op-38"
     assert len({piece.work for piece in pieces.values()}) == len(pieces)
     (record,) = pieces[records[1]].performances
@@ -114,7 +114,7 @@ def test_a_folder_of_records_at_s3(moto_bucket: str) -> None:
 
 @pytest.mark.parametrize("corpus", ALONE)
 def test_where_a_corpus_that_is_missing_is_to_be_had(corpus: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--data(sets)?-root") as missing:
+    with pytest.raises(InputError, match=r"--data(sets)?-root") as missing:
         discover(corpus, CorpusRoots(tmp_path))
     assert missing.value.code == "corpus_missing"
     with pytest.raises(InputError, match="root") as not_downloaded:

@@ -1,7 +1,7 @@
 """Makes the files of NoteSequences that tests read, with Magenta's own package, and what that package says of them.
 
 Not part of the tests' environment; in one of its own: ``pip install note-seq tensorboard setuptools six`` and
-``python make_note_sequences.py``. tensorboard brings TensorFlow's writer of records. Everything in it is made up.
+``python make.py``. tensorboard brings TensorFlow's writer of records. Everything in it is made up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def pedalled() -> music_pb2.NoteSequence:
     sequence.tempos.add(time=0.0, qpm=90.0)
     sequence.tempos.add(time=2.5, qpm=132.5)
     sequence.text_annotations.add(time=1.0, text="C7", annotation_type=1)
-    sequence.instrument_infos.add(instrument=200, name="a name that is longer than a hundred and twenty-seven letters" * 3)
+    sequence.instrument_infos.add(
+        instrument=200, name="a name that is longer than a hundred and twenty-seven letters" * 3
+    )
     for instrument, program, is_drum in ((0, 0, False), (200, 24, False), (3, 0, True)):
         for _ in range(40):
             start = draw.randrange(0, 400) / 64

@@ -1,0 +1,80 @@
+"""What can be said about how performances are generated; checked before any work is done. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dexter_model.performance_rnn.config import NetworkConfig
+from dexter_model.training.config import require, setting
+
+DEFAULT_DENSITY, DEFAULT_HISTOGRAM = 15.0, (1.0,) * 12  # what steers where nothing is said
+LONGEST_NOTE = 500  # steps: what never ends, ends then
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How performances are made; those of the original, by their names, and ``top_p`` and ``constrained``.
+
+    What steers is spread over the whole performance: of k values each holds for a k-th of it.
+    """
+
+    num_steps: int = setting(3000, "length in steps of 10 ms, primer included")
+    primer_pitches: tuple[int, ...] = setting((), "a chord of half a second to begin with")
+    primer_melody: tuple[int, ...] = setting((), "or a melody, 8 events a second: pitches, -1 note off, -2 goes on")
+    primer_midi: str = setting("", "or a MIDI file")
+    temperature: float = setting(1.0, "below 1 likelier, above 1 less likely events")
+    top_p: float = setting(1.0, "only the likeliest events that together have this probability")
+    constrained: bool = setting(False, "no key goes down that is down, or up that is up")
+    beam_size: int = setting(1, "performances that are kept of those begun")
+    branch_factor: int = setting(1, "continuations that are begun of each")
+    steps_per_iteration: int = setting(1, "events between choosing among them")
+    notes_per_second: tuple[float, ...] = setting((), "density over time")
+    pitch_class_histogram: tuple[tuple[float, ...], ...] = setting((), "weights of C, C sharp, ... over time")
+    disable_conditioning: tuple[bool, ...] = setting((), "over time, for models that learned without, too")
+
+    def __post_init__(self) -> None:
+        require(1 <= self.num_steps <= 10_000_000, "num_steps", self.num_steps, "between 1 and 10000000")
+        require(0.0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, finite")
+        require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "in (0, 1]")
+        for name in ("beam_size", "branch_factor", "steps_per_iteration"):
+            require(1 <= getattr(self, name) <= 1024, name, getattr(self, name), "between 1 and 1024")
+        right = all(isinstance(pitch, int) and 0 <= pitch <= 127 for pitch in self.primer_pitches)
+        require(right, "primer_pitches", self.primer_pitches, "of MIDI pitches, like [60, 64, 67]")
+        right = all(isinstance(event, int) and -2 <= event <= 127 for event in self.primer_melody)
+        require(right, "primer_melody", self.primer_melody, "of pitches, -1 and -2, like [60, -2, 62, -1]")
+        require(_weights(self.notes_per_second), "notes_per_second", self.notes_per_second, "of numbers from 0 on")
+        for histogram in self.pitch_class_histogram:
+            right = len(histogram) == 12 and _weights(histogram)
+            require(right, "pitch_class_histogram", histogram, "of 12 numbers from 0 on, or of several such")
+
+    def check(self, config: NetworkConfig) -> None:
+        """Refuse what a network cannot do.
+
+        Raises:
+            InputError: it is not steered so (``config_invalid``).
+        """
+        for name, able in (
+            ("notes_per_second", config.density),
+            ("pitch_class_histogram", config.histogram),
+            ("disable_conditioning", config.optional),
+        ):
+            given: tuple[Any, ...] = getattr(self, name)
+            require(able or not given, name, given, f"for a model that is steered so; {config.name} is not")
+
+    @property
+    def candidates(self) -> int:
+        """Performances that are followed at a time for each that is made."""
+        return self.beam_size * self.branch_factor
+
+    @property
+    def density(self) -> float:
+        """Mean notes a second to expect."""
+        return sum(self.notes_per_second) / len(self.notes_per_second) if self.notes_per_second else DEFAULT_DENSITY
+
+
+def _weights(values: Iterable[float]) -> bool:
+    numbers = list(values)
+    return all(isinstance(value, (int, float)) and 0.0 <= value < math.inf for value in numbers)
