@@ -38,11 +38,11 @@ from dexter_model.dataset.store import open_version
 from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.digests import code_version
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
-from dexter_model.expression.data import ResidentNotes, Windows
+from dexter_model.expression.data import ResidentNotes, Windows, resident_split
 from dexter_model.expression.loss import diffusion_loss
 from dexter_model.expression.train_arrays import initial_denoiser
 from dexter_model.training.ema import copy_weights, update_average
-from tasks.train import resident_split, train
+from tasks.train import train
 
 Seconds = tuple[float, float]  # wall, CPU
 DRAWS = 20  # batches drawn to tell what drawing one takes
@@ -209,7 +209,7 @@ def main() -> None:
     device, config = "cuda" if torch.cuda.is_available() else "cpu", settings(options)
     with tempfile.TemporaryDirectory() as folder:
         store = options.store or demo_store(folder)
-        notes = resident_split(open_version(store), "train", config.denoiser)
+        notes = resident_split(open_version(store), "train", config)
         assert notes is not None
         loop = PlainLoop(notes, config, device)
         found = in_turns(loop, store, config, max(2, options.rounds), not options.plain_only)

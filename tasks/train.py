@@ -2,7 +2,7 @@
 
 The loop's own checkpoints in ``out`` are what a run goes on from, whether Ray restarts its workers or a person starts
 the command again; Ray is told about them and stores nothing twice. With one worker the weights are those of the plain
-loop (``expression.train_arrays``), bit for bit.
+loop (each system's ``train_arrays``), bit for bit.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dexter_model.dataset.perceptual import refuse_unlearnable
-from dexter_model.dataset.store import DatasetVersion, open_version
+from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError, storage_trouble
-from dexter_model.expression.config import DenoiserConfig, ExpressionConfig
 from dexter_model.places import absolute, is_url, join, local, names, read, remove, shown, write, writing
 from dexter_model.s3 import endpoint_and_region
+from dexter_model.systems import config_type, module
 from dexter_model.training.checkpoint import BEST, CHECKPOINTS, META, last_meta, load_checkpoint
-from dexter_model.training.resuming import steps_taken
+from dexter_model.training.resuming import Config, steps_taken
 from tasks.cluster import is_ours, ray_session, settings_of_jobs, tell_to_share
 from tasks.orchestration import task
 from tasks.progress import bar
@@ -37,7 +36,6 @@ from tasks.telemetry import start_in_actor
 if TYPE_CHECKING:
     from ray.train import Checkpoint, ScalingConfig
 
-    from dexter_model.expression.data import ResidentNotes
     from dexter_model.training.loop import Progress
 
 MAX_FAILURES = 3  # losses between two checkpoints that a run survives; of announced ones, any number
@@ -67,7 +65,7 @@ class TrainResult:
 @task(name="train")
 def train(
     dataset_url: str,
-    config: ExpressionConfig,
+    config: Config,
     out: str | Path,
     *,
     workers: int = 1,
@@ -75,11 +73,11 @@ def train(
     label: str = "trained",
     version: str | None = None,
 ) -> TrainResult:
-    """Train a denoiser on a data set's training split, going on from the last checkpoint in ``out``.
+    """Train a system on a data set's training split, going on from the last checkpoint in ``out``.
 
     Args:
         dataset_url: the data set, a folder or an s3:// URL.
-        config: model, diffusion, training.
+        config: the system's settings.
         out: folder or URL for checkpoints, the best model, renders of validation, TensorBoard event files and Ray's own
             state; a folder that all nodes share.
         workers: Ray Train workers that share each batch.
@@ -89,8 +87,8 @@ def train(
         version: a version of the data set; the current one when None.
 
     Raises:
-        InputError: no such data set, no training split, perceptual features that the model cannot learn from
-            (``dataset.perceptual.refuse_unlearnable``), a batch that ``workers`` does not divide, ``out`` holds
+        InputError: no such data set, no training split, a data set that the system cannot learn from
+            (``data.refuse_unfit`` of its package), a batch that ``workers`` does not divide, ``out`` holds
             another training (other settings, data or label, or more steps), or this machine has not so many GPUs
             (``no_gpu``).
     """
@@ -101,40 +99,26 @@ def train(
     opened = open_version(url, version)
     dataset = {"version": opened.id, "digest": opened.digest}
     if steps_taken(out, config, dataset, label) < config.training.steps:
-        refuse_unlearnable(opened, config.denoiser.perceptual)
-        settings = {"url": url, "dataset": dataset, "config": config.to_dict(), "out": out, "label": label}
+        module(config.system, "data").refuse_unfit(opened, config)
+        settings = {"url": url, "dataset": dataset, "out": out, "label": label}
+        settings |= {"system": config.system, "config": config.to_dict()}
         _train_by_ray(settings, workers, gpus)
     return _result(out, time.monotonic() - began)
 
 
-def describe_training(dataset_url: str, config: ExpressionConfig, version: str | None = None) -> str:
+def describe_training(dataset_url: str, config: Config, version: str | None = None) -> str:
     """What ``train`` would train, on what: the answer to a dry run."""
     opened = open_version(dataset_url, version)
-    refuse_unlearnable(opened, config.denoiser.perceptual)
+    module(config.system, "data").refuse_unfit(opened, config)
     pieces, performances = opened.catalogue, opened.catalogue["performances"]
-    import torch
-
-    from dexter_model.expression.denoiser import build_denoiser
-
-    with torch.device("meta"):
-        parameters = sum(each.numel() for each in build_denoiser(config.denoiser).parameters())
     lines = [f"data set {dataset_url} {opened.id} ({opened.digest[:12]})"]
     for split in ("train", "validation"):
         rows = pieces["split"] == split
         lines.append(f"  {split}: {rows.sum()} pieces, {performances.filter(rows).sum()} performances")
-    denoiser, training = config.denoiser, config.training
-    sees = f"{denoiser.condition} score rows, perceptual rows {denoiser.perceptual}"
-    lines.append(f"{denoiser.network}: {parameters:,} parameters, {sees}, target {denoiser.target}")
-    lines.append(f"training: {training.steps} steps of {training.batch_size} windows in {training.precision}")
+    training = config.training
+    lines.append(module(config.system, "train_arrays").described(config))
+    lines.append(f"training: {training.steps} steps of {training.batch_size} examples in {training.precision}")
     return "\n".join(lines)
-
-
-def resident_split(opened: DatasetVersion, split: str, model: DenoiserConfig) -> ResidentNotes | None:
-    """A split of a data set as resident arrays; None when it has no pieces."""
-    from dexter_model.expression.data import ResidentNotes
-
-    empty = opened.catalogue.filter(opened.catalogue["split"] == split).is_empty()
-    return None if empty else ResidentNotes.from_pieces(opened.pieces(split), model)
 
 
 def _train_by_ray(settings: dict[str, Any], workers: int, gpus: bool | None) -> None:
@@ -247,7 +231,6 @@ def train_worker(environment: dict[str, str], settings: dict[str, Any]) -> None:
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
-    from dexter_model.expression.train_arrays import train_on_arrays
     from dexter_model.training.loop import Hooks
 
     context, out = ray.train.get_context(), settings["out"]
@@ -265,14 +248,15 @@ def train_worker(environment: dict[str, str], settings: dict[str, Any]) -> None:
         ray.train.report(asdict(progress), checkpoint=checkpoint, checkpoint_upload_mode=mode)
 
     opened = open_version(settings["url"], settings["dataset"]["version"])
-    config = ExpressionConfig.from_dict(settings["config"])
-    training = resident_split(opened, "train", config.denoiser)
+    config = config_type(settings["system"]).from_dict(settings["config"])
+    resident_split = module(settings["system"], "data").resident_split
+    training = resident_split(opened, "train", config)
     if training is None:
         raise InputError(opened.url, "has no training split", "Build it from more works", "empty_split")
     with writing(out) if context.get_world_rank() == 0 else contextlib.nullcontext() as written:
-        train_on_arrays(
+        module(settings["system"], "train_arrays").train_on_arrays(
             training,
-            resident_split(opened, "validation", config.denoiser),
+            resident_split(opened, "validation", config),
             config,
             local(out, missing_ok=True) if written is None else written.folder,
             dataset=settings["dataset"],

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from dexter_model.diffusion.config import DiffusionConfig
 from dexter_model.errors import InputError
@@ -101,8 +101,7 @@ class TrainingConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "validation_segments"):
-            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        require(self.validation_segments >= 1, "training.validation_segments", self.validation_segments, "at least 1")
         require(0 <= self.transpose <= 12, "training.transpose", self.transpose, "between 0 and 12")
         require(0.0 <= self.stretch < 1.0, "training.stretch", self.stretch, "in [0, 1)")
         require(0 <= self.samples <= 1000, "training.samples", self.samples, "between 0 and 1000")
@@ -112,6 +111,7 @@ class TrainingConfig(LoopConfig):
 class ComposerConfig:
     """Everything that decides what training makes of performances."""
 
+    system: ClassVar[str] = "composer"
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
@@ -150,3 +150,5 @@ REFERENCE = ComposerConfig(
     NetworkConfig(time_injection="reference", exchange="reference"),
     training=TrainingConfig(ema_decay=0.0, gradient_clip=1e9, last_time=False, samples=2),
 )
+
+Config = ComposerConfig

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from dexter_model.diffusion.config import DiffusionConfig
 from dexter_model.errors import InputError
@@ -80,8 +80,7 @@ class TrainingConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "validation_windows"):
-            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        require(self.validation_windows >= 1, "training.validation_windows", self.validation_windows, "at least 1")
         require(self.rendered_windows >= 0, "training.rendered_windows", self.rendered_windows, "at least 0")
         one_of("training.loss", self.loss, ("l1", "l2", "huber"))
         one_of("training.train_target", self.train_target, ("gen_noise", "transfer"))
@@ -97,6 +96,7 @@ class TrainingConfig(LoopConfig):
 class ExpressionConfig:
     """Everything that decides what training makes of a data set."""
 
+    system: ClassVar[str] = "dexter"
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -122,3 +122,6 @@ class ExpressionConfig:
         """The settings as JSON holds them."""
         settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))
         return settings
+
+
+Config = ExpressionConfig

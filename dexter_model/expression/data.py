@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ from torch import Tensor
 
 from dexter_model.errors import InputError
 from dexter_model.expression.condition import score_condition, score_table
-from dexter_model.expression.config import PERCEPTUAL_LIMIT, DenoiserConfig
+from dexter_model.expression.config import PERCEPTUAL_LIMIT, DenoiserConfig, ExpressionConfig
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.store import DatasetVersion
 
 # Codecs that a model is shown or learns are clipped to so many standard deviations: trills and wrong alignments reach
 # 80 (1 row in 1,000 lies beyond 8) and would otherwise own every squared error. On the robust scale, whose unit is
@@ -371,3 +374,22 @@ def _bounded(rows: Tensor) -> Tensor:
     """The rows with the outermost values of each column moved to its quantiles."""
     low, high = np.quantile(rows.numpy(), (OUTLIERS, 1.0 - OUTLIERS), axis=0)
     return rows.clamp(torch.from_numpy(low), torch.from_numpy(high))
+
+
+def refuse_unfit(opened: DatasetVersion, config: ExpressionConfig) -> None:
+    """Refuse a data set that the model cannot learn from.
+
+    Raises:
+        InputError: it holds no codecs (``other_encoding``), or not the perceptual features that the model is to see
+            (``dataset.perceptual.refuse_unlearnable``).
+    """
+    from dexter_model.dataset.perceptual import refuse_unlearnable
+
+    opened.pieces()
+    refuse_unlearnable(opened, config.denoiser.perceptual)
+
+
+def resident_split(opened: DatasetVersion, split: str, config: ExpressionConfig) -> ResidentNotes | None:
+    """A split of a data set as resident arrays; None when it has no pieces."""
+    empty = opened.catalogue.filter(opened.catalogue["split"] == split).is_empty()
+    return None if empty else ResidentNotes.from_pieces(opened.pieces(split), config.denoiser)

@@ -65,7 +65,13 @@ def train_on_arrays(
     """
     steps_taken(out, config, dataset, label)  # or a refusal
     statistics = training.statistics(config.denoiser.codec_scale)
-    meta = {"label": label, "config": config.to_dict(), "statistics": asdict(statistics), "dataset": dict(dataset)}
+    meta = {
+        "system": config.system,
+        "label": label,
+        "config": config.to_dict(),
+        "statistics": asdict(statistics),
+        "dataset": dict(dataset),
+    }
     return fit(
         initial_denoiser(config).to(device),
         _batch_loss(training.normalised(statistics).to(device), config, workers),
@@ -116,6 +122,15 @@ def _validation(
 
     renders = RenderedWindows(notes, normal, statistics, config) if training.rendered_windows else None
     return Validation(loss, renders or None)  # also where all are empty: then the loss decides
+
+
+def described(config: ExpressionConfig) -> str:
+    """The model in a line: its size, what it sees, what its output means."""
+    denoiser = config.denoiser
+    with torch.device("meta"):
+        parameters = sum(each.numel() for each in build_denoiser(denoiser).parameters())
+    sees = f"{denoiser.condition} score rows, perceptual rows {denoiser.perceptual}"
+    return f"{denoiser.network}: {parameters:,} parameters, {sees}, target {denoiser.target}"
 
 
 def initial_denoiser(config: ExpressionConfig) -> nn.Module:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from dexter_model.errors import InputError
 from dexter_model.training.config import LoopConfig, one_of, require, setting, settings_of
@@ -70,7 +70,6 @@ class TrainingConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
         require(self.validation_examples >= 0, "training.validation_examples", self.validation_examples, "at least 0")
         one_of("training.excerpt", self.excerpt, ("first", "any"))
         ordered = 2 <= self.fewest_events <= self.most_events <= 100_000
@@ -82,6 +81,7 @@ class TrainingConfig(LoopConfig):
 class PerformanceRnnConfig:
     """Everything that decides what training makes of a data set."""
 
+    system: ClassVar[str] = "performance_rnn"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -172,3 +172,6 @@ def _parsed(text: str) -> dict[str, Any]:
         require(bool(sign), "hparams", repr(item), "like name=value, lists in brackets, true or false")
         values[name.strip()] = parsed
     return values
+
+
+Config = PerformanceRnnConfig

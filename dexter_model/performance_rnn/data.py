@@ -9,10 +9,12 @@ Shapes: N tokens of all sequences, K numbers of a token, S sequences, E examples
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +27,11 @@ from dexter_model.performance_rnn.encodings import PITCH, heads
 from dexter_model.performance_rnn.excerpts import SEMITONES, STRETCHES, excerpts
 from dexter_model.performance_rnn.loss import NO_TOKEN, Batch
 from dexter_model.performance_rnn.vocabulary import OFF, SHIFT
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.store import DatasetVersion
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +164,21 @@ class Examples:
         tokens = _transposed(tokens, self.semitones[which_B][:, None])
         tokens = torch.where((place < length[:, None])[..., None], tokens, NO_TOKEN)
         return Batch(tokens, _controls(tokens, self.config.network, self.disabled[which_B]))
+
+
+def refuse_unfit(opened: DatasetVersion, config: PerformanceRnnConfig) -> None:
+    """Refuse a data set that holds no performances by themselves (``InputError``, ``other_encoding``)."""
+    opened.recordings()
+
+
+def resident_split(opened: DatasetVersion, split: str, config: PerformanceRnnConfig) -> ResidentEvents | None:
+    """A split of a data set as resident arrays, that for training augmented; None when it has no pieces."""
+    if opened.catalogue.filter(opened.catalogue["split"] == split).is_empty():
+        return None
+    performances = (recording.notes for recording in opened.recordings(split))
+    events, discarded = ResidentEvents.of_performances(performances, config, augmented=split == "train")
+    log.info("excerpts", extra={"split": split, "sequences": len(events.length), "discarded": dict(discarded)})
+    return events
 
 
 def _controls(tokens_BTK: Tensor, config: NetworkConfig, disabled_B: Tensor) -> Tensor:

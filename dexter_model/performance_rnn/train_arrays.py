@@ -70,12 +70,20 @@ def train_on_arrays(
     network = initial_network(config.network, config.training.seed)
     if warm_start is not None:
         load_weights(network, warm_start)
+    meta = {"system": config.system, "label": label, "config": config.to_dict(), "dataset": dict(dataset)}
+    meta["statistics"] = {"mean": [], "std": []}  # events are no numbers
     return fit(
         network.to(device),
         _batch_loss(_examples(training, config, device), config, workers),
         config.training,
         out,
-        {"label": label, "config": config.to_dict(), "statistics": {"mean": [], "std": []}, "dataset": dict(dataset)},
+        {
+            "system": config.system,
+            "label": label,
+            "config": config.to_dict(),
+            "statistics": {"mean": [], "std": []},
+            "dataset": dict(dataset),
+        },
         validation=None if validation is None else _validation(_examples(validation, config, device), config),
         hooks=hooks,
         rank=rank,
@@ -114,6 +122,13 @@ def _validation(examples: Examples, config: PerformanceRnnConfig) -> Validation:
         return Evaluation(figures["loss"], {f"validation/{name}": value for name, value in figures.items()})
 
     return Validation(loss, evaluate)
+
+
+def described(config: PerformanceRnnConfig) -> str:
+    """The model in a line."""
+    with torch.device("meta"):
+        parameters = sum(each.numel() for each in initial_network(config.network, 0).parameters())
+    return f"LSTM of {config.network.layers}: {parameters:,} parameters"
 
 
 def main() -> None:

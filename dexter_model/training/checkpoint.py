@@ -59,6 +59,11 @@ class Checkpoint:
     digest: str
 
     @property
+    def system(self) -> str:
+        """What it is of; checkpoints that do not say so are DExter's."""
+        return str(self.meta.get("system", "dexter"))
+
+    @property
     def label(self) -> str:
         """The name that stands beside everything made with it."""
         return str(self.meta["label"])

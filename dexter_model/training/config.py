@@ -27,6 +27,7 @@ class LoopConfig:
     """How weights are fitted, whatever they are of; steps count batches."""
 
     steps: int = setting(100_000, "batches that are learnt from")
+    batch_size: int = setting(64, "examples of a batch, over all workers together")
     learning_rate: float = setting(5e-5, "of Adam, after warming up")
     warmup_steps: int = setting(0, "steps over which the learning rate rises linearly")
     milestone: float = setting(1.0, "share of the steps after which the learning rate is the last one; 1: never")
@@ -46,7 +47,15 @@ class LoopConfig:
     wandb: str = setting("", "project at Weights & Biases that gets the curves too; needs dexter[wandb]")
 
     def __post_init__(self) -> None:
-        counts = ("steps", "threads", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints")
+        counts = (
+            "steps",
+            "batch_size",
+            "threads",
+            "log_every",
+            "validate_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
         for name in counts:
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("warmup_steps", "seed"):

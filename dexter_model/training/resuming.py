@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from dexter_model.errors import InputError
 from dexter_model.training.checkpoint import last_meta
+from dexter_model.training.config import LoopConfig
 
 # How long, how often, and who is told: these may change between the runs of one training.
 _FREE = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "wandb"}
@@ -19,6 +20,12 @@ _FREE = {"steps", "log_every", "validate_every", "checkpoint_every", "keep_check
 
 class Config(Protocol):
     """A system's settings; those of its loop are the part ``training``."""
+
+    system: ClassVar[str]
+
+    @property
+    def training(self) -> LoopConfig:
+        """How its weights are fitted."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
@@ -43,9 +50,9 @@ def steps_taken(out: str | Path, config: Config, dataset: Mapping[str, Any], lab
     if changed:
         told = (f"{name} ({was.get(name)}, not {wanted.get(name)})" for name in changed)
         raise _mismatch(out, f"was trained with another {', '.join(told)}")
-    step, steps = int(meta["step"]), config.to_dict()["training"]["steps"]
-    if step > steps:
-        raise _mismatch(out, f"has {step} steps, more than the {steps} asked for")
+    step = int(meta["step"])
+    if step > config.training.steps:
+        raise _mismatch(out, f"has {step} steps, more than the {config.training.steps} asked for")
     return step
 
 

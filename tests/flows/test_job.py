@@ -15,13 +15,13 @@ import pytest
 from prefect_api import Server
 
 from dexter_model.dataset.store import open_version
+from dexter_model.expression.data import resident_split
 from dexter_model.expression.train_arrays import train_on_arrays
 from dexter_model.training.checkpoint import load_checkpoint, step_folder
 from flows.build import build
 from flows.configuration import load
 from flows.job import run
 from flows.parameters import JobParameters
-from tasks.train import resident_split
 
 CONFIG = """
 build: {corpora: [DEMO], workers: 1}
@@ -56,7 +56,7 @@ def test_the_job_renders_with_the_best_model(
     parameters = load(JobParameters, tmp_path / "job.yaml", options, {"out": str(tmp_path / "out")})
     data, config, model = build(parameters.build), parameters.train.expression(), tmp_path / "out" / "model"
     opened = open_version(parameters.build.store)
-    training, validation = (resident_split(opened, split, config.denoiser) for split in ("train", "validation"))
+    training, validation = (resident_split(opened, split, config) for split in ("train", "validation"))
     assert training is not None
     dataset = {"version": data.version, "digest": data.digest}
     train_on_arrays(training, validation, config, model, dataset=dataset)

@@ -19,10 +19,11 @@ from torch import distributed
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, ExpressionConfig, TrainingConfig
+from dexter_model.expression.data import resident_split
 from dexter_model.expression.train_arrays import train_on_arrays
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.cluster import ray_session
-from tasks.train import _fault, _scaling, describe_training, resident_split, train
+from tasks.train import _fault, _scaling, describe_training, train
 
 CONFIG = ExpressionConfig(
     DenoiserConfig(channels=8, layers=2, window=32),
@@ -40,12 +41,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def train_plainly(store: str, out: Path, config: ExpressionConfig = CONFIG) -> str:
     """What Ray Train has to equal: the loop in this process; returns the checkpoint's digest."""
     opened = open_version(store)
-    training = resident_split(opened, "train", config.denoiser)
+    training = resident_split(opened, "train", config)
     assert training is not None
     dataset = {"version": opened.id, "digest": opened.digest}
-    return train_on_arrays(
-        training, resident_split(opened, "validation", config.denoiser), config, out, dataset=dataset
-    ).digest
+    return train_on_arrays(training, resident_split(opened, "validation", config), config, out, dataset=dataset).digest
 
 
 @pytest.fixture
