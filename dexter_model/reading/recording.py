@@ -219,9 +219,10 @@ def _of_score(path: str | Path) -> Played:
     score = score[score["duration_div"] > 0]
     if not len(score):
         return np.zeros(0, RECORDED_NOTE), np.zeros((0, 4))
-    quarters = 4.0 * score["duration_beat"] / score["beat_type"]
+    beat_type = np.maximum(score["beat_type"], 1)
+    quarters = 4.0 * score["duration_beat"] / beat_type
     divs = max(1, round(float(np.median(score["duration_div"] / np.maximum(quarters, 1e-6)))))
-    marked = np.where(score["tempo"] > 0, score["tempo"] * 4.0 / score["beat_type"], 6e7 / DEFAULT_TEMPO)
+    marked = np.where(score["tempo"] > 0, score["tempo"] * 4.0 / beat_type, 6e7 / DEFAULT_TEMPO)
     onset, offset = score["onset_div"], score["onset_div"] + score["duration_div"]
     clock = Clock(divs, list(zip(onset.tolist(), np.rint(6e7 / marked).astype(int).tolist(), strict=True)))
     notes = np.zeros(len(score), RECORDED_NOTE)
