@@ -88,7 +88,7 @@ def _sustained(notes: np.ndarray, pedal: np.ndarray) -> np.ndarray:
     A pedal moves for all programmes of its track and channel. Drums have none.
     """
     notes["sustained_sec"] = notes["offset_sec"]
-    place = notes["track"] * 16 + notes["channel"].astype(int)
+    place = notes["track"].astype(int) * 16 + notes["channel"]
     pedal_place = pedal[:, 0] * 16 + pedal[:, 1]
     heard = np.isin(pedal_place, place)
     drums = notes["channel"] == DRUMS
