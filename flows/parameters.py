@@ -39,7 +39,7 @@ class EncodeParameters(_Parameters):
     alignment: str | None = Field(None, description="its note_alignment.tsv or match file")
     corpus: str | None = Field(None, description="a corpus named by `dexter corpora list`, instead of one performance")
     datasets_root: str | None = Field(None, description="folder of the corpora; default DEXTER_DATASETS_ROOT")
-    data_root: str | None = Field(None, description="folder of the FOLDER corpus; default DEXTER_DATA_ROOT")
+    data_root: str | None = Field(None, description="folder of the corpora FOLDER and MIDI; default DEXTER_DATA_ROOT")
     out: Place = Field("codec.npz", description="the file to write; of a corpus, a folder")
 
     @model_validator(mode="after")
@@ -56,7 +56,7 @@ class BuildParameters(_Parameters):
 
     corpora: list[str] = Field(["DEMO"], min_length=1, description="corpora named by `dexter corpora list`")
     datasets_root: str | None = Field(None, description="folder of the corpora; default DEXTER_DATASETS_ROOT")
-    data_root: str | None = Field(None, description="folder of the FOLDER corpus; default DEXTER_DATA_ROOT")
+    data_root: str | None = Field(None, description="folder of the corpora FOLDER and MIDI; default DEXTER_DATA_ROOT")
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
     encoding: Literal["codec", "notes", "composer"] = Field(
         "codec",

@@ -15,6 +15,7 @@ from dexter_model.diffusion.config import DiffusionConfig
 from dexter_model.errors import InputError
 from dexter_model.training.config import LoopConfig, one_of, require, setting, settings_of
 
+PROGRAMS = 128  # of General MIDI
 SMALLEST = 16  # channels: Squeeze-Excitation has a sixteenth of them inside
 LEVELS = 3  # the network halves the notes so often
 

@@ -22,11 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dexter_model.composer.config import DataConfig, NetworkConfig
+from dexter_model.composer.config import PROGRAMS, DataConfig, NetworkConfig
 from dexter_model.composer.layers import ConvBlock, RowAttention, SelfAttention, dense
 from dexter_model.composer.scale import FEATURES
-
-PROGRAMS = 128
 
 
 class Stage(nn.Module):

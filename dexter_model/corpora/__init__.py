@@ -23,7 +23,7 @@ CORPORA = {
     "MAESTRO": "performances alone: 1,276 recordings of a piano competition as MIDI, with their own split "
     "(magenta.tensorflow.org/datasets/maestro, CC BY-NC-SA 4.0)",
     "LAKH": "performances alone: 176,581 MIDI files of all kinds from the web "
-    "(colinraffel.com/projects/lmd, CC BY 4.0; the rights in the music are not cleared)",
+    "(colinraffel.com/projects/lmd, CC BY 4.0 for the collection; the songs are others')",
     "MIDI": "performances alone: any folder of MIDI, MusicXML and NoteSequence TFRecord files (yours: --data-root)",
     "MUSIC21": "scores alone: MusicXML of public-domain music inside the music21 package, over 400 by Bach and more "
     "(encodings by permission of their encoders, some CC BY-SA: see the package's corpus licence)",

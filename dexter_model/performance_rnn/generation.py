@@ -40,7 +40,8 @@ def load_network(checkpoint: Checkpoint) -> PerformanceRnn:
         config = PerformanceRnnConfig.from_dict(checkpoint.config)
     except InputError as error:
         raise unreadable(checkpoint.path, f"has settings out of bounds ({error.path}: {error.reason})") from None
-    network = PerformanceRnn(config.network)
+    with torch.device("meta"):  # what settings ask for takes no memory before the weights are seen to fit
+        network = PerformanceRnn(config.network)
     load_weights(network, checkpoint)
     return network.eval()
 

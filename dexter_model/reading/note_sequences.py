@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import os
 import struct
 import zlib
 from collections import defaultdict
@@ -23,6 +24,7 @@ from dexter_model.notes import RECORDED_NOTE
 
 MAX_BYTES = 64 << 20  # of a record; an hour of dense music has 2 MB
 MAX_RECORDS = 1_000_000
+MAX_UNPACKED = 64 << 30  # of a file; all of Lakh would have 20 GB
 DRUMS = 9  # the channel that stands for is_drum
 DEFAULT_QPM = 120.0
 DEFAULT_VELOCITY = 64  # of notes that have none
@@ -85,14 +87,14 @@ def read_sequence(path: str | Path, number: int) -> tuple[np.ndarray, np.ndarray
 def _records(path: str | Path) -> _Records:
     try:
         status = Path(path).stat()
-        return _opened(str(path), status.st_size, status.st_mtime_ns)
+        return _opened(str(path), status.st_size, status.st_mtime_ns, os.getpid())
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(path, reason, "Check the path and its permissions", "performance_unreadable") from error
 
 
 @functools.lru_cache(maxsize=1)  # records are read one after another: what is packed is unpacked once on the way
-def _opened(path: str, _size: int, _changed: int) -> _Records:
+def _opened(path: str, _size: int, _changed: int, _process: int) -> _Records:
     file: IO[bytes] = Path(path).open("rb")  # noqa: SIM115 (stays open for the next record)
     header = file.read(_HEADER.size)
     if header.startswith(_GZIP) and _length(header) is None:
@@ -104,7 +106,7 @@ def _opened(path: str, _size: int, _changed: int) -> _Records:
 def _offsets(path: str, file: IO[bytes]) -> list[int]:
     offsets: list[int] = []
     position = 0
-    while len(offsets) <= MAX_RECORDS:
+    while len(offsets) <= MAX_RECORDS and position <= MAX_UNPACKED:
         try:
             file.seek(position)
             header = file.read(_HEADER.size)
@@ -117,8 +119,8 @@ def _offsets(path: str, file: IO[bytes]) -> list[int]:
         if length is None:
             return offsets
         position += _FRAME + length
-    remedy = "Cut the file into several"
-    raise InputError(path, f"it has more than {MAX_RECORDS:,} records", remedy, "too_many_records")
+    reason = f"it has more than {MAX_RECORDS:,} records or {MAX_UNPACKED >> 30} GiB"
+    raise InputError(path, reason, "Cut the file into several", "too_many_records")
 
 
 def _length(header: bytes) -> int | None:

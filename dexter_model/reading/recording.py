@@ -88,7 +88,7 @@ def _sustained(notes: np.ndarray, pedal: np.ndarray) -> np.ndarray:
     A pedal moves for all programmes of its track and channel. Drums have none.
     """
     notes["sustained_sec"] = notes["offset_sec"]
-    place = notes["track"] * 16 + notes["channel"].astype(int)
+    place = notes["track"].astype(int) * 16 + notes["channel"]
     pedal_place = pedal[:, 0] * 16 + pedal[:, 1]
     heard = np.isin(pedal_place, place)
     drums = notes["channel"] == DRUMS
@@ -219,9 +219,10 @@ def _of_score(path: str | Path) -> Played:
     score = score[score["duration_div"] > 0]
     if not len(score):
         return np.zeros(0, RECORDED_NOTE), np.zeros((0, 4))
-    quarters = 4.0 * score["duration_beat"] / score["beat_type"]
+    beat_type = np.maximum(score["beat_type"], 1)
+    quarters = 4.0 * score["duration_beat"] / beat_type
     divs = max(1, round(float(np.median(score["duration_div"] / np.maximum(quarters, 1e-6)))))
-    marked = np.where(score["tempo"] > 0, score["tempo"] * 4.0 / score["beat_type"], 6e7 / DEFAULT_TEMPO)
+    marked = np.where(score["tempo"] > 0, score["tempo"] * 4.0 / beat_type, 6e7 / DEFAULT_TEMPO)
     onset, offset = score["onset_div"], score["onset_div"] + score["duration_div"]
     clock = Clock(divs, list(zip(onset.tolist(), np.rint(6e7 / marked).astype(int).tolist(), strict=True)))
     notes = np.zeros(len(score), RECORDED_NOTE)

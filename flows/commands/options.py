@@ -22,7 +22,7 @@ DatasetsRoot = Annotated[
     typer.Option(help="Folder that holds the corpora under their public names. Default: DEXTER_DATASETS_ROOT."),
 ]
 DataRoot = Annotated[
-    str | None, typer.Option(help="The FOLDER corpus: match and score files. Default: DEXTER_DATA_ROOT.")
+    str | None, typer.Option(help="Your own folder, for the corpora FOLDER and MIDI. Default: DEXTER_DATA_ROOT.")
 ]
 RobustOnly = Annotated[
     bool | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -296,6 +297,32 @@ def test_any_bytes_are_a_sound_performance_or_one_error(data: st.DataObject, tmp
         assert notes["offset_beat"].max() <= MAX_BEATS
         assert notes["pitch"].max() < 128
         assert not np.isinf(notes["sustained_sec"]).any()
+
+
+SCORE = musicxml(
+    [
+        attributes(2, 3, 8) + direction("<dynamics><pp/></dynamics>") + note("C", 4, 1) + note("D", 4, 1),
+        attributes(1, 2, 4) + direction("<words>Allegro</words>") + note("E", 4, 4),
+    ]
+)
+SCORE_PARTS = re.split(r"(?<=>)|(?=<)", SCORE)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_mutation_of_a_score_is_a_performance_or_one_error(
+    sandbox: Sandbox, tmp_path: Path, data: st.DataObject
+) -> None:
+    parts = list(SCORE_PARTS)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(parts) - 1))
+        parts[at] = data.draw(st.sampled_from(["", "0", "-1", "99999", "1e9", "nan", parts[at] * 2]))
+    path = tmp_path / "a.musicxml"
+    path.write_text("".join(parts))
+    with contextlib.suppress(InputError):
+        notes = sandbox.call(load_recording, str(path))
+        assert (notes["offset_sec"] >= notes["onset_sec"]).all()
+        assert (notes["sustained_sec"] == notes["offset_sec"]).all()
 
 
 def test_reading_midi_imports_nothing_heavy(tmp_path: Path) -> None:
