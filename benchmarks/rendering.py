@@ -27,8 +27,8 @@ import torch
 
 from dexter_model.digests import code_version
 from dexter_model.expression.plan import SAMPLERS, Render, Sampling, plan_batches, score_digest
-from dexter_model.expression.rendering import default_checkpoint, perform
-from dexter_model.expression.renders import RendersFolder
+from dexter_model.expression.rendering import default_checkpoint, files_of, perform
+from dexter_model.renders import RendersFolder
 from dexter_model.expression.sampler import PieceSampler
 from dexter_model.expression.score_files import ScoreReader
 from dexter_model.notes import Score
@@ -79,7 +79,7 @@ def render_here(scores: list[Score], checkpoint: Path, sampling: Sampling, out: 
             codecs = sampler.run([renders[index] for index in batch])
         with timed(seconds, "decoding and writing"):
             for index, codec in zip(batch, codecs, strict=True):
-                folder.add({"name": str(index)}, *perform(scores[index], codec))
+                folder.add({"name": str(index)}, *files_of(*perform(scores[index], codec)))
 
 
 def main() -> None:

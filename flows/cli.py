@@ -11,20 +11,22 @@ import sys
 import typer
 
 from dexter_model.errors import InputError, RegressionError
-from flows.commands import codec, corpora, dataset, deploy, job, model, nightly, runs, status, store, sweep
+from flows.commands import codec, corpora, dataset, deploy, generate, job, model, nightly, runs, status, store, sweep
 from tasks.telemetry import start_logging
 
 app = typer.Typer(
     name="dexter",
     help="The batch platform for expressive piano performance: aligned corpora in, trained models and evaluated "
     "renders out.\n\nStart with `dexter run configs/demo.yaml`. Every path may be s3://bucket/prefix. With "
-    "PREFECT_API_URL set, dataset build, train, render, evaluate, sweep, run and nightly are runs of that server.",
+    "PREFECT_API_URL set, dataset build, train, render, generate, evaluate, sweep, run and nightly are runs of that "
+    "server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
 app.add_typer(corpora.app, name="corpora")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(generate.app, name="generate")
 app.add_typer(runs.app, name="runs")
 app.add_typer(store.app, name="store")
 for command in (

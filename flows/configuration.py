@@ -40,6 +40,30 @@ def load(
         ) from None
 
 
+def load_any(
+    kinds: Mapping[str, type[Parameters]],
+    system: str,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Parameters:
+    """Parameters of the kind that ``system`` names, in the options, the overrides or the file; else of this default.
+
+    Raises:
+        InputError: there is no such system (``system_unknown``), or as ``load``.
+    """
+    told = [
+        dict(_parsed(override) for override in overrides).get("system"),
+        (_read(config) if config else {}).get("system"),
+    ]
+    named = next((str(each) for each in [(options or {}).get("system"), *told] if each), system)
+    if named not in kinds:
+        raise InputError(
+            config or "system", f"no system is called {named}", f"Choose one of {', '.join(kinds)}", "system_unknown"
+        )
+    return load(kinds[named], config, overrides, options)
+
+
 def _read(config: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(config.read_text()) or {}

@@ -42,7 +42,7 @@ def of_training(result: TrainResult) -> dict[str, Any]:
 def of_renders(result: RenderResult) -> dict[str, Any]:
     """Digest of all renders by name, how many there are, and the checkpoint they were made with."""
     return {
-        "digest": json_digest([[row["name"], row["digest"], row["codec_digest"]] for row in result.renders]),
+        "digest": json_digest([[row["name"], row["digest"], row.get("codec_digest")] for row in result.renders]),
         "renders": len(result.renders),
         "made": result.made,
         "quarantined": len(result.quarantined),

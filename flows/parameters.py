@@ -6,10 +6,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from dexter_model.composer import config as composer
+from dexter_model.composer.plan import Composing
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.plan import Sampler, Sampling
 from dexter_model.metrics.tolerance import Tolerance
+from dexter_model.performance_rnn import config as rnn
+from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.places import is_url
 
 OUT = "dexter-out"
@@ -75,8 +79,8 @@ class BuildParameters(_Parameters):
     verify: bool = Field(False, description="read every file instead of trusting size and modification time")
 
 
-class TrainParameters(_Parameters):
-    """A model trained on a data set."""
+class _Training(_Parameters):
+    """What training any system takes."""
 
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
     version: str | None = Field(None, description="a version of it; default the newest")
@@ -88,13 +92,86 @@ class TrainParameters(_Parameters):
         "cluster has GPUs at the start",
     )
     label: str = Field("trained", description="what reports call the model")
+
+
+class TrainParameters(_Training):
+    """DExter, trained on performance codecs."""
+
+    system: Literal["dexter"] = "dexter"
     denoiser: DenoiserConfig = Field(DenoiserConfig(), description="the network, and what it sees and says")
     diffusion: DiffusionConfig = Field(DiffusionConfig(), description="the noise schedule")
     training: TrainingConfig = Field(TrainingConfig(), description="how the weights are fitted")
 
-    def expression(self) -> ExpressionConfig:
+    def config(self) -> ExpressionConfig:
         """The part that decides what training makes of a data set."""
         return ExpressionConfig(self.denoiser, self.diffusion, self.training)
+
+
+class TrainRnnParameters(_Training):
+    """Performance RNN, trained on performances by themselves."""
+
+    system: Literal["performance_rnn"]
+    network: rnn.NetworkConfig = Field(rnn.NetworkConfig(), description="the network, what it reads and is steered by")
+    training: rnn.TrainingConfig = Field(rnn.TrainingConfig(), description="how the weights are fitted")
+
+    def config(self) -> rnn.PerformanceRnnConfig:
+        """The part that decides what training makes of a data set."""
+        return rnn.PerformanceRnnConfig(self.network, self.training)
+
+
+class TrainComposerParameters(_Training):
+    """Diffusion Music Composer, trained on performances by themselves."""
+
+    system: Literal["composer"]
+    data: composer.DataConfig = Field(composer.DataConfig(), description="what becomes a segment, and its numbers")
+    network: composer.NetworkConfig = Field(composer.NetworkConfig(), description="the U-Net")
+    diffusion: DiffusionConfig = Field(DiffusionConfig(), description="the noise schedule")
+    training: composer.TrainingConfig = Field(composer.TrainingConfig(), description="how the weights are fitted")
+
+    def config(self) -> composer.ComposerConfig:
+        """The part that decides what training makes of a data set."""
+        return composer.ComposerConfig(self.data, self.network, self.diffusion, self.training)
+
+
+AnyTraining = TrainParameters | TrainRnnParameters | TrainComposerParameters
+TRAINING: dict[str, type[_Training]] = {
+    "dexter": TrainParameters,
+    "performance_rnn": TrainRnnParameters,
+    "composer": TrainComposerParameters,
+}
+
+
+class _Generation(_Parameters):
+    """What making pieces by any generator takes."""
+
+    out: Place = Field(f"{OUT}/generated", description="folder for MIDI files")
+    checkpoint: str | None = Field(None, description="a checkpoint folder or a bundle; default the model that ships")
+    pieces: int = Field(8, ge=1, description="how many")
+    seed: int = Field(13, ge=0, description="of the whole job; each piece has a seed of its own from it")
+    batch_size: int = Field(64, ge=1, description="pieces made together; in float32 their bytes may depend on it")
+    workers: Workers = None
+    gpu_share: float | None = Field(None, ge=0, le=1, description="of a GPU, as for rendering")
+
+
+class GenerateRnnParameters(_Generation):
+    """Performances by Performance RNN."""
+
+    system: Literal["performance_rnn"]
+    how: GenerationSettings = Field(GenerationSettings(), description="length, primer, sampling, steering")
+
+
+class GenerateComposerParameters(_Generation):
+    """Pieces by Diffusion Music Composer."""
+
+    system: Literal["composer"]
+    how: Composing = Field(Composing(), description="sampler, instruments, range")
+
+
+AnyGeneration = GenerateRnnParameters | GenerateComposerParameters
+GENERATION: dict[str, type[_Generation]] = {
+    "performance_rnn": GenerateRnnParameters,
+    "composer": GenerateComposerParameters,
+}
 
 
 class RenderParameters(_Parameters):

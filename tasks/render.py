@@ -1,7 +1,7 @@
 """Scores in, performances out: read and checked first, planned, sampled over warm workers, decoded, written.
 
 A few scores are rendered in this process; more are spread over Ray actors, reading and sampling alike. What comes out
-does not depend on that (``expression.sampler``), nor on how often the job was interrupted (``expression.renders``).
+does not depend on that (``expression.sampler``), nor on how often the job was interrupted (``renders``).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from dexter_model.expression.plan import (
     refuse_unfit,
     score_digest,
 )
-from dexter_model.expression.rendering import RENDERER, default_checkpoint, perform
-from dexter_model.expression.renders import DEVIATIONS, FORMAT, MADE_FROM, RendersFolder
+from dexter_model.expression.rendering import RENDERER, default_checkpoint, files_of, perform
 from dexter_model.expression.score_files import ScoreReader, distinct_names, find_scores, known_score, render_names
 from dexter_model.notes import Score
 from dexter_model.places import absolute, copy_of, shown, writing
+from dexter_model.renders import DEVIATIONS, FORMAT, MADE_FROM, RendersFolder
 from dexter_model.tally import count
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
 from tasks.cluster import WorkerDied, fan_out
@@ -220,7 +220,7 @@ def _render(
                 quarantined.append({"path": path, "code": "worker_died", "reason": outcome.reason})
                 made -= 1
             else:
-                done[index] = folder.add(rows[index], *perform(renders[index].score, outcome))
+                done[index] = folder.add(rows[index], *files_of(*perform(renders[index].score, outcome)))
                 count("pieces_done", work="render")
                 log.info("render made", extra={"render": rows[index]["name"], "notes": done[index]["notes"]})
         for row in quarantined:

@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 
 from dexter_model.digests import code_version, sha256_bytes
-from dexter_model.expression.renders import JOURNAL, LISTING
 from dexter_model.metrics.sweeps import compare_settings
 from dexter_model.places import join, names, read, write
+from dexter_model.renders import JOURNAL, LISTING
 from tasks.baseline import EVALUATION, MEASURES
 from tasks.evaluate import SEED
 from tasks.orchestration import task

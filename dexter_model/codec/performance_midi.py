@@ -23,7 +23,12 @@ SUSTAIN = 64
 
 
 def write_performance_midi(performance: Performance, path: str | Path) -> None:
-    """Write a performance: its keys and its CC64 events, one track, all or nothing, the same bytes each time.
+    """Write a performance as ``performance_as_midi``, all or nothing."""
+    write(path, performance_as_midi(performance))
+
+
+def performance_as_midi(performance: Performance) -> bytes:
+    """A MIDI file of a performance: its keys and its CC64 events, one track, the same bytes each time.
 
     A key goes up at the latest when it goes down again, so that no note swallows the next of its pitch; notes of one
     pitch that begin in the same tick are set one tick apart. A pedal still down at last goes up with the last key.
@@ -41,7 +46,7 @@ def write_performance_midi(performance: Performance, path: str | Path) -> None:
     score: Any = symusic.Score(resolution, ttype="tick")
     score.tempos.append(symusic.Tempo(0, TEMPO, ttype="tick"))
     score.tracks.append(track)
-    write(path, score.dumps_midi())
+    return bytes(score.dumps_midi())
 
 
 def _pedal(performance: Performance) -> np.ndarray:

@@ -16,16 +16,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dexter_model.composer.config import DataConfig
+from dexter_model.composer.config import ComposerConfig, DataConfig
 from dexter_model.composer.scale import FEATURES, Statistics, features
 from dexter_model.errors import InputError
 from dexter_model.training.config import settings_of
+
+if TYPE_CHECKING:
+    from dexter_model.dataset.store import DatasetVersion
 
 ARRAYS = ("values", "program", "active", "piece")
 LOWEST, HIGHEST = 21, 108  # of a piano
@@ -159,3 +162,27 @@ def _moved(values_BHN3: Tensor, active_BH: Tensor, most: int, generator: torch.G
     added = torch.zeros_like(values_BHN3)
     added[..., 0] = torch.where(outside_B, 0, shift_B)[:, None, None] * active_BH[..., None]
     return added
+
+
+def refuse_unfit(opened: DatasetVersion, config: ComposerConfig) -> None:
+    """Refuse a data set that was not read as the settings want it.
+
+    Raises:
+        InputError: it holds no performances by themselves (``other_encoding``), or they were read otherwise
+            (``other_reading``).
+    """
+    opened.recordings()
+    reading = "composer" if config.data.extraction == "reference" else "performed"
+    was = opened.encoder["parameters"]["reading"]
+    if was != reading:
+        encoding = "composer" if reading == "composer" else "notes"
+        remedy = f"Build another with `dexter dataset build --encoding {encoding}`"
+        raise InputError(opened.url, f"was read as {was}, not as {reading}", remedy, "other_reading")
+
+
+def resident_split(opened: DatasetVersion, split: str, config: ComposerConfig) -> ResidentSegments | None:
+    """A split of a data set as resident segments; None when it has no pieces."""
+    if opened.catalogue.filter(opened.catalogue["split"] == split).is_empty():
+        return None
+    pieces = ((f"{each.corpus}/{each.key}", each.notes) for each in opened.recordings(split))
+    return ResidentSegments.of(pieces, config.data)

@@ -58,7 +58,12 @@ def _notes(pitch: np.ndarray, begin: np.ndarray, end: np.ndarray, row: int, prog
 
 
 def write_composition(notes: np.ndarray, path: str | Path, tempo: float = 60.0) -> None:
-    """Write notes (n,) RECORDED_NOTE by their beats, of 960 ticks, a track an instrument; the same bytes each time."""
+    """Write notes as ``composition_as_midi``, all or nothing."""
+    write(path, composition_as_midi(notes, tempo))
+
+
+def composition_as_midi(notes: np.ndarray, tempo: float = 60.0) -> bytes:
+    """A MIDI file of notes (n,) RECORDED_NOTE by their beats, of 960 ticks, a track an instrument."""
     import symusic
 
     score: Any = symusic.Score(TICKS_PER_BEAT, ttype="tick")
@@ -70,4 +75,4 @@ def write_composition(notes: np.ndarray, path: str | Path, tempo: float = 60.0) 
         columns = (begin, end - begin, own["pitch"].astype(np.int8), own["velocity"].astype(np.int8))
         track.notes = symusic.core.NoteTickList.from_numpy(*columns)
         score.tracks.append(track)
-    write(path, score.dumps_midi())
+    return bytes(score.dumps_midi())

@@ -69,7 +69,8 @@ def train_on_arrays(
     for segments in (training, validation):
         _refuse_others(segments, config)
     statistics = training.statistics()
-    meta = {"label": label, "config": config.to_dict(), "statistics": statistics.to_dict(), "dataset": dict(dataset)}
+    meta = {"system": config.system, "label": label, "config": config.to_dict(), "dataset": dict(dataset)}
+    meta["statistics"] = statistics.to_dict()
     return fit(
         initial_network(config).to(device),
         _batch_loss(training.to(device), statistics, config, workers),
@@ -117,6 +118,13 @@ def initial_network(config: ComposerConfig) -> ComposerUnet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         return ComposerUnet(config.network, config.data)
+
+
+def described(config: ComposerConfig) -> str:
+    """The model in a line."""
+    with torch.device("meta"):
+        parameters = sum(each.numel() for each in ComposerUnet(config.network, config.data).parameters())
+    return f"U-Net: {parameters:,} parameters, segments of {config.data.rows} x {config.data.notes} notes"
 
 
 def main() -> None:

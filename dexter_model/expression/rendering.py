@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dexter_model.codec.files import save_codec
 from dexter_model.codec.performance_codec import MAX_TEMPO, EncodedPerformance, decode
+from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.codec.tempo import group_means, onset_groups
 from dexter_model.errors import InputError
 from dexter_model.expression.plan import SEED, Render, Sampling, score_digest
 from dexter_model.notes import Performance, Score
+from dexter_model.renders import Writers
 from dexter_model.training.checkpoint import load_checkpoint
 
 RENDERER = 2  # raised when what is done here, in decoding or in MIDI writing comes out otherwise: all is made anew
@@ -68,6 +71,16 @@ def perform(score: Score, sampled: np.ndarray) -> tuple[Performance, EncodedPerf
         tempo_outlier=bool(60 / p_codec[:, 0].mean() > MAX_TEMPO),
     )
     return decode(score.notes, score.note_id, p_codec), encoded
+
+
+def files_of(performance: Performance, encoded: EncodedPerformance) -> tuple[Writers, int, float]:
+    """What ``RendersFolder.add`` wants of a render: what writes its files, how many notes it has, its seconds."""
+    ends = performance.notes["onset_sec"] + performance.notes["duration_sec"]
+    writers: Writers = {
+        "midi": lambda path: write_performance_midi(performance, path),
+        "codec": lambda path: save_codec(path, encoded),
+    }
+    return writers, len(ends), float(ends.max())
 
 
 def render(

@@ -20,10 +20,10 @@ from numpy.lib import recfunctions
 
 from dexter_model.digests import file_digest, json_digest, sha256_bytes
 from dexter_model.errors import InputError
-from dexter_model.expression.renders import DEVIATIONS, FORMAT, JOURNAL, LISTING, MADE_FROM
 from dexter_model.metrics.measures import Played
 from dexter_model.notes import PERCEPTUAL_FEATURES, Alignment, Performance, Score
 from dexter_model.places import copy_of, local, shown
+from dexter_model.renders import DEVIATIONS, FORMAT, JOURNAL, LISTING, MADE_FROM
 
 # What an evaluation repeats of how a folder's renders were made.
 MADE_BY = ("checkpoint", "steps", "guidance", "sampler", "eta", "depth", "controls", "seed")

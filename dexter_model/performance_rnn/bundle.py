@@ -107,6 +107,7 @@ def read_bundle(path: str | Path) -> Checkpoint:
         config = PerformanceRnnConfig.from_dict(told["config"]).to_dict()
         tensors = {name: value.astype(np.float32) for name, value in parse_tensors(files[MODEL]).items()}
         meta = {name: told[name] for name in ("label", "description", "dataset", "step")} | {"history": []}
+        meta["system"] = PerformanceRnnConfig.system
         return Checkpoint(Path(path), config, {"mean": [], "std": []}, tensors, meta, _digest(told))
     except InputError as error:
         raise _unreadable(path, f"{error.path}: {error.reason}") from None

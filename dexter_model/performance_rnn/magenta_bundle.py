@@ -51,6 +51,7 @@ def load_magenta_bundle(path: str | Path) -> Checkpoint:
     config = PerformanceRnnConfig(network).to_dict()
     digest = json_digest([array_digest(*state.values()), config])
     meta = {"label": bundle.id, "description": bundle.description, "dataset": {}, "step": 0, "history": []}
+    meta["system"] = PerformanceRnnConfig.system
     return Checkpoint(Path(path), config, {"mean": [], "std": []}, state, meta, digest)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from dexter_model.dataset.perceptual import told_sources
-from dexter_model.expression.renders import MADE_FROM
 from dexter_model.metrics.contests import HUMAN, REFERENCES
+from dexter_model.renders import MADE_FROM
 from dexter_model.report.figures import correlations, loss_curve
 from dexter_model.report.html import count, difference_table, main_table, metric_tables, number, short, value_table
 from dexter_model.report.quality import quality_section

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,22 +24,25 @@ def train(
     overrides: options.Overrides = None,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Train a model on a data set by Ray Train; an interrupted training goes on from its last checkpoint.
+    """Train a system on a data set by Ray Train; an interrupted training goes on from its last checkpoint.
+
+    DExter, unless the configuration names another system: configs/performance_rnn/*.yaml, configs/composer/*.yaml, on
+    data sets of encoding notes.
 
     Writes checkpoints/ (what it goes on from), best/ (the model whose renders of validation windows are nearest to
     their pianists), validation/ (those renders) and tensorboard/ (see `tensorboard --logdir OUT`). Every setting of
     configs/dexter.yaml can be given with -s. Example: dexter train configs/dexter.yaml -s training.steps=2000; the
     U-Net: -s denoiser.network=unet -s denoiser.channels=48 -s denoiser.layers=3
     """
-    from flows.configuration import load
-    from flows.parameters import TrainParameters
+    from flows.configuration import load_any
+    from flows.parameters import TRAINING
 
     given = {"store": store, "out": out, "workers": workers, "gpus": gpus}
-    parameters = load(TrainParameters, config, overrides or (), given)
+    parameters: Any = load_any(TRAINING, "dexter", config, overrides or (), given)
     if dry_run:
         from tasks.train import describe_training
 
-        print(describe_training(parameters.store, parameters.expression(), parameters.version))
+        print(describe_training(parameters.store, parameters.config(), parameters.version))
         return
     from flows.train import train as flow
 

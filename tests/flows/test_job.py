@@ -54,7 +54,7 @@ def test_the_job_renders_with_the_best_model(
     none = [f"{stage}.workers=0" for stage in ("build", "render", "evaluate")]
     options = [*none, "build.perceptual=none", "train.training.checkpoint_every=2"]
     parameters = load(JobParameters, tmp_path / "job.yaml", options, {"out": str(tmp_path / "out")})
-    data, config, model = build(parameters.build), parameters.train.expression(), tmp_path / "out" / "model"
+    data, config, model = build(parameters.build), parameters.train.config(), tmp_path / "out" / "model"
     opened = open_version(parameters.build.store)
     training, validation = (resident_split(opened, split, config) for split in ("train", "validation"))
     assert training is not None

@@ -13,7 +13,7 @@ from made_up_renders import made_up_piece, publish, write_renders
 from dexter_model.codec.files import load_codec, save_codec
 from dexter_model.dataset.piece import Piece
 from dexter_model.errors import InputError
-from dexter_model.expression.renders import JOURNAL
+from dexter_model.renders import JOURNAL
 from tasks.evaluate import EvaluationResult, evaluate
 from tasks.report import ReportInputs, write_report
 

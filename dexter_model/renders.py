@@ -1,4 +1,4 @@
-"""A folder of renders: MIDI and codec of each, a journal while a job runs, ``renders.json`` when it is done.
+"""A folder of renders: MIDI (and codec) of each, a journal while a job runs, ``renders.json`` when it is done.
 
 A render is known by its key: everything that decides what it sounds like (renderer, score, checkpoint, steps,
 guidance, seed, sample). One that is whole on disk and has the key that is wanted is not made again, whichever job made
@@ -9,28 +9,33 @@ render at hand; ``renders.json`` exists only when its job came to the end, and t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dexter_model.codec.files import save_codec
-from dexter_model.codec.performance_codec import EncodedPerformance
-from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.digests import file_digest, write_atomically
-from dexter_model.notes import Performance
 
 FORMAT = "dexter-renders-1"
 LISTING, JOURNAL = "renders.json", "unfinished.jsonl"
 MADE_FROM = ("source", "like")  # in an entry, keys of the piece's performances that the render was made from or like
 DEVIATIONS = "perceptual_std"  # of steered renders, what a perceptual feature is steered in: its deviation in training
-_WRITTEN = ("midi", "codec", "notes", "duration_sec", "digest", "codec_digest")  # what an entry says of the files
+# Ending of each file of a render, and what its entry calls the file's digest.
+FILES = {"midi": (".mid", "digest"), "codec": (".npz", "codec_digest")}
+Writers = Mapping[str, Callable[[Path], None]]
 
 
 class RendersFolder:
-    """The folder a rendering job writes to; the renders it holds already are in ``known``, by key."""
+    """The folder a rendering job writes to, with the renders that it holds already.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: the folder.
+        kinds: which of ``FILES`` a render has.
+    """
+
+    def __init__(self, path: str | Path, kinds: Sequence[str] = ("midi", "codec")) -> None:
         self.path = Path(path)
+        self.kinds = kinds
+        self._written = ("notes", "duration_sec", *(name for kind in kinds for name in (kind, FILES[kind][1])))
         self.listing = self.path / LISTING
         self._journal = self.path / JOURNAL
         rows = [*_listed(self.listing), *_journalled(self._journal)]
@@ -45,7 +50,7 @@ class RendersFolder:
         known = self._known.get(row["name"])
         if known is None or known["key"] != row["key"]:
             return None
-        return row | {name: known[name] for name in _WRITTEN}
+        return row | {name: known[name] for name in self._written}
 
     def begin(self) -> None:
         """From now on the folder is unfinished, until ``finish``."""
@@ -53,30 +58,25 @@ class RendersFolder:
         write_atomically(self._journal, "".join(lines).encode())
         self.listing.unlink(missing_ok=True)
 
-    def add(self, row: dict[str, Any], performance: Performance, encoded: EncodedPerformance) -> dict[str, Any]:
+    def add(self, row: dict[str, Any], writers: Writers, notes: int, seconds: float) -> dict[str, Any]:
         """Write a render's files and note it in the journal.
 
         Args:
             row: its entry in ``renders.json``: name, key and what it was made from.
-            performance: as decoded.
-            encoded: its codec.
+            writers: what writes each kind of file.
+            notes: how many it has.
+            seconds: how long it sounds.
 
         Returns:
             The entry with the files' names and digests.
         """
-        midi, codec = f"{row['name']}.mid", f"{row['name']}.npz"
-        (self.path / midi).parent.mkdir(parents=True, exist_ok=True)
-        write_performance_midi(performance, self.path / midi)
-        save_codec(self.path / codec, encoded)
-        ends = performance.notes["onset_sec"] + performance.notes["duration_sec"]
-        row = row | {
-            "midi": midi,
-            "codec": codec,
-            "notes": len(performance.notes),
-            "duration_sec": round(float(ends.max()), 3),
-            "digest": file_digest(self.path / midi, verify=True),
-            "codec_digest": file_digest(self.path / codec, verify=True),
-        }
+        row = row | {"notes": notes, "duration_sec": round(seconds, 3)}
+        for kind in self.kinds:
+            ending, digest = FILES[kind]
+            file = self.path / f"{row['name']}{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            writers[kind](file)
+            row |= {kind: f"{row['name']}{ending}", digest: file_digest(file, verify=True)}
         with self._journal.open("a") as journal:
             journal.write(json.dumps(row) + "\n")
         return row
@@ -95,13 +95,10 @@ class RendersFolder:
 
     def _whole(self, row: dict[str, Any]) -> bool:
         try:
-            midi, codec = f"{row['name']}.mid", f"{row['name']}.npz"
-            told = (row["midi"], row["codec"], row["digest"], row["codec_digest"])
-            return {"key", *_WRITTEN} <= row.keys() and told == (
-                midi,
-                codec,
-                *(file_digest(self.path / name) for name in (midi, codec)),
-            )
+            files = {kind: f"{row['name']}{FILES[kind][0]}" for kind in self.kinds}
+            there = {FILES[kind][1]: file_digest(self.path / file) for kind, file in files.items()}
+            wanted = files | there
+            return {"key", *self._written} <= row.keys() and all(row[name] == wanted[name] for name in wanted)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 

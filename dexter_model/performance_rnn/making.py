@@ -1,0 +1,52 @@
+"""Performances by number, as bulk jobs ask for them: MIDI files of what the network plays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+from dexter_model.codec.performance_midi import performance_as_midi
+from dexter_model.performance_rnn.bundle import load_model
+from dexter_model.performance_rnn.config import PerformanceRnnConfig
+from dexter_model.performance_rnn.generation import as_performance, generate, load_network
+from dexter_model.performance_rnn.settings import GenerationSettings
+from dexter_model.performance_rnn.vocabulary import STEPS_PER_SECOND
+from dexter_model.systems import Made
+from dexter_model.training.checkpoint import Checkpoint
+
+__all__ = ["HOW", "Maker", "check", "load_model"]
+
+
+HOW = GenerationSettings
+
+
+def check(checkpoint: Checkpoint, how: GenerationSettings) -> None:
+    """Refuse settings that do not fit a model.
+
+    Raises:
+        InputError: it is not steered so (``config_invalid``).
+    """
+    how.check(PerformanceRnnConfig.from_dict(checkpoint.config).network)
+
+
+class Maker:
+    """Makes performances, on the GPU if there is one; those of one call are one batch."""
+
+    def __init__(self, checkpoint: Checkpoint, how: GenerationSettings, seed: int) -> None:
+        self.network = load_network(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+        self.settings, self.seed = how, seed
+
+    def run(self, numbers: Sequence[int]) -> list[Made]:
+        """The performances of these numbers."""
+        seeds = [_seed(self.seed, number) for number in numbers]
+        return [
+            Made(performance_as_midi(as_performance(one)), len(one.notes), self.settings.num_steps / STEPS_PER_SECOND)
+            for one in generate(self.network, self.settings, seeds)
+        ]
+
+
+def _seed(seed: int, number: int) -> int:
+    """A seed for each performance, unrelated for different arguments."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:7])
