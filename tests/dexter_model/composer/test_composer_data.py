@@ -11,6 +11,7 @@ import torch
 
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig
 from dexter_model.composer.data import ResidentSegments
+from dexter_model.composer.original import config_of_original
 from dexter_model.composer.scale import FREQUENCIES, Statistics, nearest_pitch
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
@@ -135,4 +136,19 @@ def test_settings_come_back_and_wrong_ones_are_refused() -> None:
     for values in wrong:
         with pytest.raises(InputError) as refused:
             ComposerConfig.from_dict(values)  # type: ignore[arg-type]
+        assert refused.value.code == "config_invalid"
+
+
+def test_the_originals_keys_are_settings() -> None:
+    config = config_of_original({}, segments=640_000)
+    assert config.training.steps == 200_000
+    assert config.training.checkpoint_every == 20_000
+    assert replace(config, training=REFERENCE.training) == REFERENCE
+    keys = {"NOTES_LENGTH": 64, "USE_LOG_SCALE": True, "NOISE_STEPS": 500, "EPOCHS": 3, "BATCH_SIZE": 10, "BPM": 60}
+    config = config_of_original(keys | {"VERBOSE": False, "WEIGHTS_PATH": "w"}, segments=101)
+    assert (config.data.notes, config.data.frequency, config.diffusion.steps) == (64, "log", 500)
+    assert (config.training.steps, config.training.checkpoint_every) == (33, 22)
+    for wrong in ({"MAX_DELTA": 960}, {"STANDARDIZE": False}, {"EPOCHS": "many"}, {"OTHER": 1}, {"NOTES_LENGTH": 100}):
+        with pytest.raises(InputError) as refused:
+            config_of_original(wrong, 100)
         assert refused.value.code == "config_invalid"
