@@ -3,7 +3,7 @@
 Segments of the MIDI files of a folder. The error is the mean squared one of the noise, 1 for a network that says
 nothing, on the segments learnt, at times spread evenly over the schedule.
 
-    python benchmarks/composer.py FOLDER [--segments 64] [--channels 16] [--steps 1500] [--minutes 4]
+    python benchmarks/composer.py FOLDER [--segments 64] [--channels 16] [--steps 2000] [--minutes 5]
 """
 
 from __future__ import annotations
@@ -62,19 +62,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--segments", type=int, default=64)
     parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
     training = TrainingConfig(
         steps=options.steps,
         learning_rate=options.learning_rate,
         last_learning_rate=options.learning_rate / 10,
-        batch_size=min(64, options.segments),
+        batch_size=options.batch_size,
         validation_segments=options.segments,
-        log_every=100,
-        validate_every=100,
-        checkpoint_every=100,
+        log_every=200,
+        validate_every=200,
+        checkpoint_every=200,
     )
     config = ComposerConfig(network=NetworkConfig(channels=options.channels), training=training)
     segments = segments_of(options.folder, config.data, options.segments)

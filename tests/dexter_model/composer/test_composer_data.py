@@ -67,6 +67,16 @@ def test_numbers_of_unit_size_are_the_same_notes_again(config: DataConfig) -> No
     np.testing.assert_allclose(far[0, 1:], segments.values.reshape(-1, 3).max(dim=0).values[1:], rtol=1e-5)
 
 
+def test_a_standard_scale_has_the_moments_of_the_noise() -> None:
+    config = DataConfig(scale="standard")
+    segments = resident(config)
+    numbers = segments.statistics().normalise(segments.values, config).reshape(-1, 3)
+    np.testing.assert_allclose(numbers.mean(dim=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(numbers.std(dim=0, correction=0), 1.0, atol=1e-5)
+    back = segments.statistics().restore(numbers.numpy(), config)
+    np.testing.assert_array_equal(nearest_pitch(back[:, 0]), segments.values[..., 0].flatten())
+
+
 def test_a_split_survives_its_file(tmp_path: Path) -> None:
     segments = resident()
     assert segments.values.shape == (6, 1, 128, 3)
