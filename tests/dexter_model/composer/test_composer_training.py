@@ -17,6 +17,7 @@ from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig, 
 from dexter_model.composer.data import Batch, ResidentSegments
 from dexter_model.composer.generation import generate
 from dexter_model.composer.loss import errors, noise_loss
+from dexter_model.composer.plan import REFERENCE as AS_THE_ORIGINAL
 from dexter_model.composer.plan import Composing
 from dexter_model.composer.train_arrays import train_on_arrays
 from dexter_model.diffusion.schedule import linear_schedule
@@ -37,6 +38,7 @@ def split(config: ComposerConfig = CONFIG, seed: int = 0) -> ResidentSegments:
     notes["pitch"] = rng.integers(40, 80, 200)
     notes["onset_sec"] = np.cumsum(rng.exponential(0.2, 200))
     notes["offset_sec"] = notes["sustained_sec"] = notes["onset_sec"] + rng.gamma(2.0, 0.2, 200)
+    notes["onset_beat"], notes["offset_beat"] = notes["onset_sec"], notes["offset_sec"]
     return ResidentSegments.of([("piece", notes)], config.data)
 
 
@@ -90,9 +92,41 @@ def test_rows_without_notes_count_for_nothing() -> None:
     torch.testing.assert_close(found, torch.tensor([[4.0] * 3, [4.0] * 3, [0.0] * 3]))
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(rows: int, tmp_path: Path) -> None:
-    config = replace(CONFIG, data=replace(CONFIG.data, rows=rows, programs="all"))
+PIPELINES = {
+    "fixed": (CONFIG, Composing(pieces=2, steps=2)),
+    "two instruments": (
+        replace(CONFIG, data=replace(CONFIG.data, rows=2, programs="all")),
+        Composing(pieces=2, steps=2, programs=(0, 42)),
+    ),
+    "original": (
+        replace(
+            REFERENCE,
+            data=replace(REFERENCE.data, notes=16),
+            network=replace(REFERENCE.network, channels=16),
+            training=replace(
+                REFERENCE.training,
+                **{
+                    name: getattr(QUICK, name)
+                    for name in (
+                        "steps",
+                        "batch_size",
+                        "validation_segments",
+                        "log_every",
+                        "validate_every",
+                        "checkpoint_every",
+                    )
+                },
+            ),
+        ),
+        replace(AS_THE_ORIGINAL, pieces=2, steps=5),
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "how"), PIPELINES.values(), ids=PIPELINES)
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(
+    config: ComposerConfig, how: Composing, tmp_path: Path
+) -> None:
     whole = train(tmp_path / "whole", config)
     assert whole.step == 4
     half = train(tmp_path / "halves", config, seconds=0.0)
@@ -101,10 +135,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(rows:
     assert (rest.digest, rest.history) == (whole.digest, whole.history)
     states = [load_training_state(result.checkpoint) for result in (whole, rest)]
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
-    made = [
-        [n.tobytes() for n in generate(load_checkpoint(out), Composing(pieces=2, steps=2))]
-        for out in (tmp_path / "whole", tmp_path / "halves")
-    ]
+    made = [[n.tobytes() for n in generate(load_checkpoint(result.checkpoint), how)] for result in (whole, rest)]
+    assert len(set(made[0])) == 2
     assert made[0] == made[1]
 
 
@@ -135,10 +167,12 @@ def test_other_segments_and_other_settings_are_refused(tmp_path: Path) -> None:
         train_on_arrays(cut, None, CONFIG, tmp_path / "other", dataset={})
 
 
-def test_training_needs_no_cluster_and_no_store(tmp_path: Path) -> None:
-    code = (
-        "import sys, dexter_model.composer.train_arrays, dexter_model.composer.generation\n"
-        "heavy = {'ray', 'prefect', 'zarr', 'icechunk', 'partitura', 'pydantic', 'symusic', 'matplotlib', 'polars'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
+LIGHT = "dexter_model.composer.extraction, dexter_model.composer.plan, dexter_model.composer.original"
+BARE = "dexter_model.composer.train_arrays, dexter_model.composer.generation"
+HEAVY = {"ray", "prefect", "zarr", "icechunk", "partitura", "pydantic", "symusic", "matplotlib", "polars"}
+
+
+@pytest.mark.parametrize(("modules", "without"), [(LIGHT, HEAVY | {"torch"}), (BARE, HEAVY)])
+def test_training_needs_torch_alone_and_reading_not_even_that(modules: str, without: set[str]) -> None:
+    code = f"import sys, {modules}; print(sorted({without!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
