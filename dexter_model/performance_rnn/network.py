@@ -69,17 +69,22 @@ class LstmLayer(nn.Module):
 
     def forward(self, x_BTI: Tensor) -> Tensor:
         """(B, T, H) outputs from a state of zeros."""
-        c, h = self.initial(len(x_BTI))
-        kernel, bias = self._in_torchs_order(self.kernel), self._in_torchs_order(self.bias[None]).squeeze(1)
-        forget = functional.pad(torch.full_like(c[0], FORGET_BIAS), (self.cells, 2 * self.cells))
-        weights = [kernel[:, : self.inputs], kernel[:, self.inputs :], bias + forget, torch.zeros_like(bias)]
-        y, *_ = torch.lstm(x_BTI, (h[None], c[None]), weights, True, 1, 0.0, self.training, False, True)
+        zeros = self.kernel.new_zeros(1, len(x_BTI), self.cells)
+        y, *_ = torch.lstm(x_BTI, (zeros, zeros), self._torchs(), True, 1, 0.0, self.training, False, True)
         return y
 
-    def _in_torchs_order(self, kernel: Tensor) -> Tensor:
-        """(rows, 4 H) as (4 H, rows) with gates in the order input, forget, candidate, output."""
-        i, j, f, o = kernel.chunk(4, dim=1)
-        return torch.cat([i, f, j, o], dim=1).T.contiguous()
+    def _torchs(self) -> list[Tensor]:
+        """Weights as torch wants them: (4 H, rows), gates in the order input, forget, candidate, output, two biases.
+
+        They lie side by side in one piece of memory, or cuDNN would copy them there and complain.
+        """
+        i, j, f, o = torch.cat([self.kernel, self.bias[None]]).chunk(4, dim=1)
+        inputs, hidden, bias = torch.cat([i, f, j, o], dim=1).split([self.inputs, self.cells, 1])
+        forget = functional.pad(bias.new_full((self.cells,), FORGET_BIAS), (self.cells, 2 * self.cells))
+        parts = [inputs.T, hidden.T, bias[0] + forget, torch.zeros_like(bias[0])]
+        flat = torch.cat([part.flatten() for part in parts])
+        pieces = flat.split([part.numel() for part in parts])
+        return [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
 
 class AttentionLayer(nn.Module):
