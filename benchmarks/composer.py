@@ -1,7 +1,8 @@
-"""What the composer learns and costs: a few segments by heart, and composing by each sampler.
+"""What the composer learns and costs: a few segments by heart, and composing by samplers of few steps.
 
 Segments of the MIDI files of a folder. The error is the mean squared one of the noise, 1 for a network that says
-nothing, on the segments learnt, at times spread evenly over the schedule.
+nothing, on the segments learnt, at times spread evenly over the schedule. What is composed is held against them by the
+Wasserstein distances of pitches, durations and deltas.
 
     python benchmarks/composer.py FOLDER [--segments 64] [--channels 16] [--steps 2000] [--minutes 5]
 """
@@ -14,18 +15,30 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.stats import wasserstein_distance
 
 from dexter_model.composer.config import ComposerConfig, DataConfig, NetworkConfig, TrainingConfig
 from dexter_model.composer.data import ResidentSegments
 from dexter_model.composer.generation import generate, load_composer
-from dexter_model.composer.plan import SAMPLERS, Composing
+from dexter_model.composer.plan import Composing, Sampler
 from dexter_model.composer.train_arrays import train_on_arrays
 from dexter_model.composer.validation import HeldOut
 from dexter_model.errors import InputError
 from dexter_model.reading.recording import load_recording
 from dexter_model.training.checkpoint import load_checkpoint
 from dexter_model.training.loop import Hooks, Progress
+
+WAYS: list[tuple[Sampler, int]] = [
+    ("dpm-solver++", 10),
+    ("dpm-solver++", 20),
+    ("dpm-solver++", 50),
+    ("ddim", 20),
+    ("ddim", 50),
+    ("ddpm", 100),
+    ("ddpm-beta", 1000),
+]
 
 
 def segments_of(folder: Path, config: DataConfig, wanted: int) -> ResidentSegments:
@@ -87,12 +100,25 @@ def main() -> None:
         checkpoint = load_checkpoint(out)
         told(checkpoint.path, segments, config)
         print(f"{result.step} steps in {result.seconds:.0f} s")
-        for sampler in SAMPLERS:
+        print("| sampler | steps | s a piece | pitch, semitones | duration, s | delta, s |")
+        for sampler, steps in WAYS:
+            settings = Composing(pieces=min(32, 16_000 // steps), steps=steps, sampler=sampler)
             began = time.perf_counter()
-            made = list(generate(checkpoint, Composing(pieces=8, steps=20, sampler=sampler)))
-            seconds = time.perf_counter() - began
-            notes = sum(map(len, made))
-            print(f"{sampler}, 20 steps: 8 pieces, {notes} notes in {seconds:.2f} s")
+            made = list(generate(checkpoint, settings))
+            seconds = (time.perf_counter() - began) / len(made)
+            far = " | ".join(f"{value:.3f}" for value in distances(made, segments))
+            print(f"| {sampler} | {steps} | {seconds:.2f} | {far} |", flush=True)
+
+
+def distances(made: list[np.ndarray], segments: ResidentSegments) -> list[float]:
+    """How far (Wasserstein distance) what was composed lies from what was learnt: pitch, duration, delta."""
+    begun = [np.diff(notes["onset_sec"], prepend=0.0) for notes in made]
+    composed = [
+        np.concatenate([n["pitch"] for n in made]),
+        np.concatenate([n["offset_sec"] - n["onset_sec"] for n in made]),
+    ]
+    learnt = segments.values.reshape(-1, 3).numpy().T
+    return [float(wasserstein_distance(*pair)) for pair in zip([*composed, np.concatenate(begun)], learnt, strict=True)]
 
 
 def told(path: Path, segments: ResidentSegments, config: ComposerConfig) -> None:
