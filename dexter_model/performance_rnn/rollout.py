@@ -16,7 +16,8 @@ from torch import Tensor
 from dexter_model.performance_rnn.choosing import Choices
 from dexter_model.performance_rnn.controls import encoded
 from dexter_model.performance_rnn.encodings import heads, token_steps, tuple_shift
-from dexter_model.performance_rnn.network import PerformanceRnn, State
+from dexter_model.performance_rnn.layers import State
+from dexter_model.performance_rnn.network import PerformanceRnn
 from dexter_model.performance_rnn.primer import Primer
 from dexter_model.performance_rnn.sampling import HeldKeys, RandomStreams, draw_tokens
 from dexter_model.performance_rnn.settings import DEFAULT_DENSITY, DEFAULT_HISTOGRAM, GenerationSettings

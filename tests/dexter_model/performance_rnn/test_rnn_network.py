@@ -15,8 +15,9 @@ from dexter_model.performance_rnn.config import PUBLISHED, NetworkConfig
 from dexter_model.performance_rnn.controls import controls_of_events
 from dexter_model.performance_rnn.encodings import heads, tokens_of_notes
 from dexter_model.performance_rnn.events import step_notes
+from dexter_model.performance_rnn.layers import Dense, LstmLayer
 from dexter_model.performance_rnn.loss import Batch, token_loss
-from dexter_model.performance_rnn.network import Dense, LstmLayer, PerformanceRnn, in_bfloat16, initial_network
+from dexter_model.performance_rnn.network import PerformanceRnn, in_bfloat16, initial_network
 
 PARAMETERS = [6160740, 6242692, 6242692, 5480836, 6055739, 6259076, 6267268, 6283652, 6285700]
 GOLDEN = {  # loss, first logit of the first step, last one of the last
