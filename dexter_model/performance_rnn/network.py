@@ -82,7 +82,7 @@ class PerformanceRnn(nn.Module):
 
 
 def in_bfloat16(network: PerformanceRnn) -> PerformanceRnn:
-    """The same with LSTM layers in bfloat16, to be run a token at a time; their cells and the logits stay float32.
+    """Set LSTM layers to bfloat16, in place, to be run a token at a time; their cells and the logits stay float32.
 
     Four times as fast for a batch on a CPU that multiplies in bfloat16. Layers that attend or add stay as they are.
     """
