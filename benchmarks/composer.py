@@ -36,6 +36,7 @@ WAYS: list[tuple[Sampler, int]] = [
     ("dpm-solver++", 50),
     ("ddim", 20),
     ("ddim", 50),
+    ("ddpm", 50),
     ("ddpm", 100),
     ("ddpm-beta", 1000),
 ]
@@ -77,6 +78,8 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--target", choices=["epsilon", "v"], default="epsilon")
+    parser.add_argument("--scale", choices=["symmetric", "unit", "standard"], default="symmetric")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
@@ -90,7 +93,8 @@ def main() -> None:
         validate_every=200,
         checkpoint_every=200,
     )
-    config = ComposerConfig(network=NetworkConfig(channels=options.channels), training=training)
+    network = NetworkConfig(channels=options.channels, target=options.target)
+    config = ComposerConfig(DataConfig(scale=options.scale), network, training=training)
     segments = segments_of(options.folder, config.data, options.segments)
     print(f"{len(segments)} segments of {int(segments.piece.max()) + 1} pieces; left out: {segments.left_out}")
     with tempfile.TemporaryDirectory() as folder:

@@ -72,6 +72,9 @@ class NetworkConfig:
     time_injection: Literal["broadcast", "reference"] = setting(
         "broadcast", "reference: the original's, whose numbers land on other channels note by note"
     )
+    target: Literal["epsilon", "v"] = setting(
+        "epsilon", "what the output is: the noise, or the velocity of Salimans & Ho (2022)"
+    )
     causal: bool = setting(False, "no note hears later ones; the original's means and scales let some through")
     exchange: Literal["rows", "reference"] = setting(
         "rows", "of several instruments: attention among rows that know their programs, or the original's one mask"
@@ -84,6 +87,7 @@ class NetworkConfig:
         even = 4 <= self.time_embedding <= 4096 and self.time_embedding % 2 == 0
         require(even, "network.time_embedding", self.time_embedding, "that is even, between 4 and 4096")
         one_of("network.time_injection", self.time_injection, ("broadcast", "reference"))
+        one_of("network.target", self.target, ("epsilon", "v"))
         one_of("network.exchange", self.exchange, ("rows", "reference"))
 
 

@@ -147,8 +147,8 @@ class Composer:
         awake = (torch.arange(rows) < len(self.settings.programs)).to(self.device)
         x_BHN3 = x_BHN3 * awake[:, None, None]
         t_B = torch.full((batch,), t, device=self.device)
-        noise = self.model(x_BHN3, t_B, programs.to(self.device).expand(batch, -1), awake.expand(batch, -1))
-        clean = clean_sample(x_BHN3, noise, self.schedule.alpha_bar_T[t], "epsilon")
+        output = self.model(x_BHN3, t_B, programs.to(self.device).expand(batch, -1), awake.expand(batch, -1))
+        clean = clean_sample(x_BHN3, output, self.schedule.alpha_bar_T[t], self.config.network.target)
         if self.settings.faithful:
             return clean
         least, greatest = (clean.new_tensor(each) for each in self.statistics.bounds(self.config.data))

@@ -16,7 +16,7 @@ from torch import Tensor
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig, NetworkConfig, TrainingConfig
 from dexter_model.composer.data import Batch, ResidentSegments
 from dexter_model.composer.generation import generate
-from dexter_model.composer.loss import errors, noise_loss
+from dexter_model.composer.loss import diffusion_loss, errors, noise_errors
 from dexter_model.composer.plan import REFERENCE as AS_THE_ORIGINAL
 from dexter_model.composer.plan import Composing
 from dexter_model.composer.train_arrays import train_on_arrays
@@ -73,10 +73,29 @@ def test_the_loss_is_the_mean_squared_error_of_the_noise_at_times_that_are_learn
 
     schedule = linear_schedule()
     for config in (ComposerConfig(), REFERENCE):
-        found = [noise_loss(nothing, batch, schedule, config, torch.Generator().manual_seed(s)) for s in range(5)]
+        found = [diffusion_loss(nothing, batch, schedule, config, torch.Generator().manual_seed(s)) for s in range(5)]
         assert float(torch.stack(found).mean()) == pytest.approx(1.0, abs=0.02)
     assert max(seen[:5]) == 999
     assert max(seen[5:]) == 998
+
+
+def test_errors_of_the_velocity_imply_those_of_the_noise() -> None:
+    batch = Batch(torch.randn(9, 1, 8, 3), torch.zeros(9, 1, dtype=torch.long), torch.ones(9, 1, dtype=torch.bool))
+    schedule, t_B, noise = linear_schedule(), torch.arange(0, 900, 100), torch.randn(9, 1, 8, 3)
+    alpha_bar_B = schedule.alpha_bar_T[t_B]
+    root, rest = alpha_bar_B.sqrt()[:, None, None, None], (1 - alpha_bar_B).sqrt()[:, None, None, None]
+
+    def wrong(x_t: Tensor, *_: Tensor) -> Tensor:
+        seen.append(x_t)
+        return root * noise - rest * batch.values_BHN3 + torch.tensor([0.1, 0.2, 0.3])
+
+    seen: list[Tensor] = []
+    config = replace(CONFIG, network=replace(CONFIG.network, target="v"))
+    found = errors(wrong, batch, schedule, config, t_B, noise)
+    torch.testing.assert_close(found, torch.tensor([[0.01, 0.04, 0.09]]).expand(9, -1), atol=1e-5, rtol=0)
+    implied = root * wrong(seen[0]) + rest * seen[0]
+    expected = (implied - noise).square().mean(dim=(1, 2))
+    torch.testing.assert_close(noise_errors(found, alpha_bar_B, config), expected, atol=1e-5, rtol=1e-3)
 
 
 def test_rows_without_notes_count_for_nothing() -> None:
@@ -88,12 +107,13 @@ def test_rows_without_notes_count_for_nothing() -> None:
         assert not x[~active].any()
         return torch.where(active[..., None, None], noise + 2.0, torch.nan).nan_to_num(1e6)
 
-    found = errors(told, batch, linear_schedule(), torch.zeros(3, dtype=torch.long), noise)
+    found = errors(told, batch, linear_schedule(), CONFIG, torch.zeros(3, dtype=torch.long), noise)
     torch.testing.assert_close(found, torch.tensor([[4.0] * 3, [4.0] * 3, [0.0] * 3]))
 
 
 PIPELINES = {
     "fixed": (CONFIG, Composing(pieces=2, steps=2)),
+    "velocity": (replace(CONFIG, network=replace(CONFIG.network, target="v")), Composing(pieces=2, steps=2)),
     "two instruments": (
         replace(CONFIG, data=replace(CONFIG.data, rows=2, programs="all")),
         Composing(pieces=2, steps=2, programs=(0, 42)),
