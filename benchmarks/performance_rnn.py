@@ -3,7 +3,7 @@
 Weights are random unless a checkpoint is given; then the number of events a piece is the music's, not chance's.
 
     python benchmarks/performance_rnn.py [--checkpoint DIR] [--outputs 128] [--alone 2] [--steps 3000] [--device cpu]
-        [--threads 1] [--json FILE]
+        [--bfloat16] [--threads 1] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from dexter_model.performance_rnn.config import PUBLISHED
 from dexter_model.performance_rnn.generation import generate, load_network
-from dexter_model.performance_rnn.network import PerformanceRnn, initial_network
+from dexter_model.performance_rnn.network import PerformanceRnn, in_bfloat16, initial_network
 from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.training.checkpoint import load_checkpoint
 
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=2, help="outputs that are made one at a time")
     parser.add_argument("--steps", type=int, default=3000, help="of 10 ms")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="layers in bfloat16 where many are made together")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -48,8 +49,9 @@ def main() -> None:
         network = load_network(load_checkpoint(options.checkpoint))
     network = network.eval().to(options.device)
     settings = GenerationSettings(num_steps=options.steps)
-    together = events_per_second(network, settings, [range(options.outputs)])
     alone = events_per_second(network, settings, [range(seed, seed + 1) for seed in range(options.alone)])
+    network = in_bfloat16(network) if options.bfloat16 else network
+    together = events_per_second(network, settings, [range(options.outputs)])
     ratio = together["events_per_sec"] / alone["events_per_sec"]
     for name, found in ((f"{options.outputs} together", together), ("one at a time", alone)):
         print(f"{name}: {found['events_per_sec']:.0f} events/s ({found['events']:.0f} in {found['seconds']:.1f} s)")

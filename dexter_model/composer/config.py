@@ -37,7 +37,9 @@ class DataConfig:
     longest_delta: float = setting(4.0, "segments end at longer ones")
     frequency: Literal["log", "linear"] = setting("log", "how pitches are numbers")
     times: Literal["log1p", "linear"] = setting("log1p", "how durations and deltas are; log1p of 32nds")
-    scale: Literal["symmetric", "unit"] = setting("symmetric", "to [-1, 1] or to [0, 1]")
+    scale: Literal["symmetric", "unit", "standard"] = setting(
+        "symmetric", "to [-1, 1], to [0, 1], or to a mean of 0 and a variance of 1, as the noise has"
+    )
     outliers: float = setting(0.001, "share of values at either end that may lie outside of the scale")
 
     def __post_init__(self) -> None:
@@ -50,7 +52,7 @@ class DataConfig:
         one_of("data.ends", self.ends, ("key", "sustained"))
         one_of("data.frequency", self.frequency, ("log", "linear"))
         one_of("data.times", self.times, ("log1p", "linear"))
-        one_of("data.scale", self.scale, ("symmetric", "unit"))
+        one_of("data.scale", self.scale, ("symmetric", "unit", "standard"))
         require(0.0 <= self.outliers < 0.5, "data.outliers", self.outliers, "in [0, 0.5)")
         for name in ("shortest", "longest_note", "longest_delta"):
             require(0.0 <= getattr(self, name) < math.inf, f"data.{name}", getattr(self, name), "at least 0, finite")
@@ -70,6 +72,9 @@ class NetworkConfig:
     time_injection: Literal["broadcast", "reference"] = setting(
         "broadcast", "reference: the original's, whose numbers land on other channels note by note"
     )
+    target: Literal["epsilon", "v"] = setting(
+        "epsilon", "what the output is: the noise, or the velocity of Salimans & Ho (2022)"
+    )
     causal: bool = setting(False, "no note hears later ones; the original's means and scales let some through")
     exchange: Literal["rows", "reference"] = setting(
         "rows", "of several instruments: attention among rows that know their programs, or the original's one mask"
@@ -82,6 +87,7 @@ class NetworkConfig:
         even = 4 <= self.time_embedding <= 4096 and self.time_embedding % 2 == 0
         require(even, "network.time_embedding", self.time_embedding, "that is even, between 4 and 4096")
         one_of("network.time_injection", self.time_injection, ("broadcast", "reference"))
+        one_of("network.target", self.target, ("epsilon", "v"))
         one_of("network.exchange", self.exchange, ("rows", "reference"))
 
 

@@ -131,6 +131,8 @@ class ResidentSegments:
         found = features(self.values[self.active], self.config).reshape(-1, len(FEATURES)).cpu().numpy()
         least, greatest = found.min(axis=0), found.max(axis=0)
         low, high = np.quantile(found, [self.config.outliers, 1.0 - self.config.outliers], axis=0)
+        if self.config.scale == "standard":
+            low, high = found.mean(axis=0) - found.std(axis=0), found.mean(axis=0) + found.std(axis=0)
         low, high = np.where(high > low, low, least), np.where(high > low, high, greatest)
         if not (high > low).all():
             raise InputError("segments", "are all of one pitch, duration or delta", "Give others", "no_segments")

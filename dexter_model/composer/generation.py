@@ -94,7 +94,7 @@ class Composer:
 
     @torch.inference_mode()
     def compose(self, pieces: Sequence[int]) -> list[np.ndarray]:
-        """The notes (n,) RECORDED_NOTE of pieces, by their numbers; row by row where there are several.
+        """The notes (n,) RECORDED_NOTE of pieces, by their numbers; sorted by onset.
 
         Raises:
             InputError: the model gives something else than numbers (``checkpoint_unusable``).
@@ -117,14 +117,15 @@ class Composer:
         return [self.notes(numbers) for numbers in x_BHN3.cpu().numpy()]
 
     def notes(self, numbers_HN3: np.ndarray) -> np.ndarray:
-        """Numbers of unit size as notes (n,) RECORDED_NOTE."""
+        """Numbers of unit size as notes (n,) RECORDED_NOTE, sorted by onset."""
         settings, data = self.settings, self.config.data
         values = self.statistics.restore(numbers_HN3, data)
         values[..., 0] = values[..., 0].clip(FREQUENCIES[settings.lowest], FREQUENCIES[settings.highest])
         tempo = settings.tempo if data.clock == "beats" else 60.0
         shortest = None if settings.faithful else data.shortest
         rows = [played(values[r], r, program, tempo, shortest) for r, program in enumerate(settings.programs)]
-        return np.concatenate(rows)
+        notes = np.concatenate(rows)
+        return notes[np.argsort(notes["onset_sec"], kind="stable")]
 
     @contextmanager
     def _evaluation(self, pieces: int) -> Iterator[Callable[[Tensor, int], Tensor]]:
@@ -146,8 +147,8 @@ class Composer:
         awake = (torch.arange(rows) < len(self.settings.programs)).to(self.device)
         x_BHN3 = x_BHN3 * awake[:, None, None]
         t_B = torch.full((batch,), t, device=self.device)
-        noise = self.model(x_BHN3, t_B, programs.to(self.device).expand(batch, -1), awake.expand(batch, -1))
-        clean = clean_sample(x_BHN3, noise, self.schedule.alpha_bar_T[t], "epsilon")
+        output = self.model(x_BHN3, t_B, programs.to(self.device).expand(batch, -1), awake.expand(batch, -1))
+        clean = clean_sample(x_BHN3, output, self.schedule.alpha_bar_T[t], self.config.network.target)
         if self.settings.faithful:
             return clean
         least, greatest = (clean.new_tensor(each) for each in self.statistics.bounds(self.config.data))

@@ -90,7 +90,7 @@ def place_encoding(notes: int, channels: int) -> Tensor:
 
 
 class ComposerUnet(nn.Module):
-    """Predicts the noise in segments; 12.3 million weights at 64 channels and one row."""
+    """Predicts what ``config.target`` says of segments; 12.3 million weights at 64 channels and one row."""
 
     def __init__(self, network: NetworkConfig, data: DataConfig) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ComposerUnet(nn.Module):
             self.up_rows = nn.ModuleList(RowAttention(outputs, heads) for outputs in (2 * n, n, n))
 
     def forward(self, x_BHN3: Tensor, t_B: Tensor, program_BH: Tensor, active_BH: Tensor) -> Tensor:
-        """The noise (B, H, N, 3) in segments at integer times; what it says of rows without notes means nothing."""
+        """Prediction (B, H, N, 3) for noisy segments at integer times; of rows without notes it means nothing."""
         batch, rows = x_BHN3.shape[:2]
         x, time_BE = x_BHN3.transpose(2, 3), time_embedding(t_B, self.config.time_embedding).to(x_BHN3)
         if self.by_rows:
@@ -135,8 +135,8 @@ class ComposerUnet(nn.Module):
         for index, (stage, attention) in enumerate(zip(self.up, self.up_attention, strict=True)):
             x = attention(stage(x, time_BE, skips.pop()))
             x = self._exchanged(self.up_rows[index], x, heard_BH) if self.by_rows else x
-        noise = self.output(x.flatten(0, 1))
-        return noise.view(batch, rows, len(FEATURES), -1).transpose(2, 3)
+        output = self.output(x.flatten(0, 1))
+        return output.view(batch, rows, len(FEATURES), -1).transpose(2, 3)
 
     def _exchanged(self, attention: nn.Module, x: Tensor, heard_BH: Tensor) -> Tensor:
         """Rows that are segments of their own (B H, 1, C, W), after they attended to each other."""

@@ -31,7 +31,8 @@ def nearest_pitch(frequency: np.ndarray) -> np.ndarray:
 class Statistics:
     """What of each feature, after its logarithm, is scaled to the ends of the scale, and the extremes that occur.
 
-    All are of the training split; three numbers each. Nothing composed leaves the extremes.
+    All are of the training split; three numbers each. Nothing composed leaves the extremes. The ends of the scale
+    ``standard``, -1 and 1, are a standard deviation from the mean.
     """
 
     low: tuple[float, ...]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dexter_model.composer.config import ComposerConfig
 from dexter_model.composer.data import ResidentSegments
-from dexter_model.composer.loss import noise_loss
+from dexter_model.composer.loss import diffusion_loss
 from dexter_model.composer.network import ComposerUnet
 from dexter_model.composer.scale import Statistics
 from dexter_model.composer.validation import HeldOut
@@ -99,7 +99,7 @@ def _batch_loss(segments: ResidentSegments, statistics: Statistics, config: Comp
     def loss(network: Predict, generator: torch.Generator) -> Tensor:
         drawn = segments.draw(share, generator, training.transpose, training.stretch)
         batch = drawn._replace(values_BHN3=statistics.normalise(drawn.values_BHN3, config.data))
-        return noise_loss(network, batch, schedule, config, generator)
+        return diffusion_loss(network, batch, schedule, config, generator)
 
     return loss
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dexter_model.composer.config import ComposerConfig
 from dexter_model.composer.data import Batch, ResidentSegments
 from dexter_model.composer.generation import Composer
-from dexter_model.composer.loss import errors, times_learnt
+from dexter_model.composer.loss import errors, noise_errors, times_learnt
 from dexter_model.composer.plan import Composing
 from dexter_model.composer.reconstruction import write_composition
 from dexter_model.composer.scale import FEATURES, Statistics
@@ -45,21 +45,22 @@ class HeldOut:
     def loss(self, network: Predict) -> Tensor:
         """The loss on all of them, in as large batches as training has."""
         parts = torch.arange(len(self.t_B), device=self.t_B.device).split(self.config.training.batch_size)
-        found = [
-            errors(network, Batch(*(e[part] for e in self.batch)), self.schedule, self.t_B[part], self.noise_BHN3[part])
-            for part in parts
-        ]
+        found = []
+        for part in parts:
+            batch = Batch(*(each[part] for each in self.batch))
+            found.append(errors(network, batch, self.schedule, self.config, self.t_B[part], self.noise_BHN3[part]))
         self.errors_B3 = torch.cat(found).cpu()
         return self.errors_B3.mean()
 
     def evaluate(self, model: nn.Module, folder: Path) -> Evaluation:
-        """What the last loss was made of; pieces go to the folder as ``sample_1.mid`` and so on."""
-        told = {f"noise/{name}": float(e) for name, e in zip(FEATURES, self.errors_B3.mean(dim=0), strict=True)}
+        """The last loss as errors of the noise; pieces go to the folder as ``sample_1.mid`` and so on."""
+        noise_B3 = noise_errors(self.errors_B3, self.schedule.alpha_bar_T[self.t_B].cpu(), self.config)
+        told = {f"noise/{name}": float(e) for name, e in zip(FEATURES, noise_B3.mean(dim=0), strict=True)}
         width = -(-self.config.diffusion.steps // BUCKETS)
         bucket_B = self.t_B.cpu() // width
         for bucket in bucket_B.unique().tolist():
             name = f"noise/t_{bucket * width:04}_{(bucket + 1) * width - 1:04}"
-            told[name] = float(self.errors_B3[bucket_B == bucket].mean())
+            told[name] = float(noise_B3[bucket_B == bucket].mean())
         self._compose(model, folder)
         return Evaluation(float(self.errors_B3.mean()), told)
 

@@ -26,6 +26,13 @@ class Predictions(NamedTuple):
     guesses: np.ndarray
 
 
+def evaluate(
+    network: Callable[[Tensor, Tensor], Tensor], batches: Iterable[Batch], config: NetworkConfig
+) -> dict[str, float]:
+    """All figures (``measures``) of a network over all batches together."""
+    return measures(predictions(network, batches, config), config)
+
+
 @torch.no_grad()
 def predictions(
     network: Callable[[Tensor, Tensor], Tensor], batches: Iterable[Batch], config: NetworkConfig

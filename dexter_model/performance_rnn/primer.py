@@ -83,11 +83,13 @@ def _melody(events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _midi(path: str) -> Columns:
     """Notes of a file as its keys were held, without the pedal."""
-    from dexter_model.reading.midi import load_midi
+    from dexter_model.reading.recording import load_recording
 
-    notes = load_midi(path).notes
-    ends = notes["onset_sec"] + notes["keydown_sec"]
-    return notes["onset_sec"], ends, notes["pitch"].astype(np.int64), notes["velocity"].astype(np.int64)
+    notes = load_recording(path)
+    if len(np.unique(notes["program"])) > 1:
+        raise InputError(path, "holds several instruments", "Give a primer for the piano alone", "primer_unusable")
+    pitch, velocity = notes["pitch"].astype(np.int64), notes["velocity"].astype(np.int64)
+    return notes["onset_sec"], notes["offset_sec"], pitch, velocity
 
 
 def _columns(onset: np.ndarray, end: np.ndarray, pitch: np.ndarray) -> Columns:

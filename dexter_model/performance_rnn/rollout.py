@@ -1,27 +1,27 @@
 """Rolling out a network from a primer: all outputs of a batch, and all candidates of each, as rows of one state.
 
-The state is carried from event to event. (The original runs over everything again for each piece it adds.) The choice
-among candidates is the original's: they are drawn, not enumerated; every so many events the likeliest stay. It goes in
-passes, each as long as the rest is expected to be, and each ends with one candidate.
+The state is carried from event to event; the original runs over everything again for each piece it adds.
 
 Shapes: O outputs, R rows: C candidates of each output, K numbers of a token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dexter_model.performance_rnn.choosing import Choices
 from dexter_model.performance_rnn.controls import encoded
 from dexter_model.performance_rnn.encodings import heads, token_steps, tuple_shift
-from dexter_model.performance_rnn.network import PerformanceRnn, State
+from dexter_model.performance_rnn.layers import State
+from dexter_model.performance_rnn.network import PerformanceRnn
 from dexter_model.performance_rnn.primer import Primer
 from dexter_model.performance_rnn.sampling import HeldKeys, RandomStreams, draw_tokens
 from dexter_model.performance_rnn.settings import DEFAULT_DENSITY, DEFAULT_HISTOGRAM, GenerationSettings
-from dexter_model.performance_rnn.vocabulary import STEPS_PER_SECOND, event_steps
+from dexter_model.performance_rnn.vocabulary import event_steps
 
 _LOOK_EVERY = 32  # events between looking which outputs are done
 
@@ -49,20 +49,15 @@ class Rollout:
     ) -> None:
         self.network, self.settings, self.total = network, settings, begun.total
         self.classes, self.device = heads(network.config), network.table.device
-        self.candidates, outputs = settings.candidates, len(seeds)
-        rows = outputs * self.candidates
-        self.streams = RandomStreams(seeds, (self.candidates, len(self.classes)), self.device)
+        self.output = np.arange(len(seeds))  # numbers of those that are not done yet
+        rows = len(seeds) * settings.candidates
+        self.streams = RandomStreams(seeds, (settings.candidates, len(self.classes)), self.device)
         self.steering = steering_over_time(network, settings, begun.total)
         self.steps = torch.from_numpy(event_steps(np.arange(self.classes[0]))).to(self.device)
-        self.output = np.arange(outputs)  # numbers of those that are not done yet
         self.keys = HeldKeys(rows, self.device) if settings.constrained and len(self.classes) == 1 else None
         self.clock = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._prime(begun, rows)
-        self.score = torch.zeros(outputs, self.candidates, dtype=torch.float64, device=self.device)
-        self.left = torch.zeros(outputs, dtype=torch.long, device=self.device)  # events to the end of the pass
-        self.until = torch.zeros_like(self.left)  # events until the next choice
-        self.done = torch.zeros(outputs, dtype=torch.bool, device=self.device)
-        self._begin_passes(~self.done)
+        self.choices = Choices(settings, begun.total, self.clock) if settings.candidates > 1 else None
 
     def run(self) -> list[np.ndarray]:
         """Tokens (n, K) of each output after the primer's, to the one that completes its time."""
@@ -70,14 +65,14 @@ class Rollout:
         limit = 1000 + 4 * self.total  # a network that never lets time pass would never end
         parts = []
         for _ in range(0, limit, _LOOK_EVERY):
-            parts.append(self._some(outputs * self.candidates))
-            done = self.done.cpu().numpy()
+            parts.append(self._some(outputs * self.settings.candidates))
+            done = (self.clock >= self.total if self.choices is None else self.choices.done_O).cpu().numpy()
             if done.all():
                 break
             if done.any():
                 self._keep(np.flatnonzero(~done))
         tokens, parents = (np.concatenate(part) for part in zip(*parts, strict=True))
-        made = _traced(tokens, parents, self.candidates)
+        made = _traced(tokens, parents, self.settings.candidates)
         ends = begun + np.cumsum(token_steps(made), axis=0)
         return [made[: np.searchsorted(ends[:, output], self.total) + 1, output] for output in range(outputs)]
 
@@ -93,63 +88,32 @@ class Rollout:
         self.state: list[State] = [tuple(part.expand(rows, *part.shape[1:]) for part in layer) for layer in state]
 
     def _some(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """The next events of all rows (T, rows, K) and which row each is the continuation of after it (T, rows)."""
-        alive = self._rows(self.output)
-        events = [self._next() for _ in range(_LOOK_EVERY)]
-        tokens = np.zeros((len(events), rows, len(self.classes)), np.int16)
-        parents = np.tile(np.arange(rows), (len(events), 1))
-        tokens[:, alive] = torch.stack([each for each, _ in events]).cpu().numpy()
-        if self.candidates > 1:
-            parents[:, alive] = alive[torch.stack([each for _, each in events]).cpu().numpy()]
+        """The next events of all rows (T, rows, K), and which row each goes on from after it (T, rows)."""
+        alive = self._rows_of(self.output)
+        drawn, kept = (torch.stack(part).cpu().numpy() for part in zip(*self._events(), strict=True))
+        tokens = np.zeros((len(drawn), rows, len(self.classes)), np.int16)
+        parents = np.tile(np.arange(rows), (len(drawn), 1))
+        tokens[:, alive], parents[:, alive] = drawn, alive[kept]
         return tokens, parents
 
-    def _next(self) -> tuple[Tensor, Tensor]:
-        """Draw an event in every row, choose where it is time to, go on: the events, and the rows that were chosen."""
-        logits = self.logits if self.keys is None else self.keys.allowed(self.logits)
-        uniform = self.streams.draw().flatten(0, 1)
-        tokens, likelihood = draw_tokens(logits, uniform, self.classes, self.settings.temperature, self.settings.top_p)
-        drawn, parents = tokens, torch.arange(len(tokens), device=self.device)
-        self.clock += self._passing(tokens)
-        if self.keys is not None:
-            self.keys.played(tokens)
-        if self.candidates > 1:
-            parents = self._chosen(likelihood)
-            self._take_rows(parents)
-            tokens = tokens[parents]
-        else:
-            self.done |= self.clock >= self.total
-        self.logits, self.state = self.network.step(tokens, self._steered(), self.state)
-        return drawn, parents
-
-    def _chosen(self, likelihood_R: Tensor) -> Tensor:
-        """Rows to go on from: themselves, or at choices the likeliest; what comes after choices is set up, too."""
-        beam, branch = self.settings.beam_size, self.settings.branch_factor
-        self.score += likelihood_R.view_as(self.score)
-        self.left -= 1
-        self.until -= 1
-        choose = (self.until == 0) & ~self.done
-        ends = choose & (self.left == 0)
-        order = self.score.argsort(dim=1, descending=True, stable=True)
-        best = torch.where(ends[:, None], order[:, :1], order[:, :beam].repeat_interleave(branch, dim=1))
-        same = torch.arange(self.candidates, device=self.device)
-        kept = torch.where(choose[:, None], best, same)
-        self.score = self.score.gather(1, kept)
-        self.until = torch.where(choose, self.settings.steps_per_iteration, self.until)
-        parents = (torch.arange(len(kept), device=self.device)[:, None] * self.candidates + kept).flatten()
-        self.done |= ends & (self.clock[parents][:: self.candidates] >= self.total)
-        self._begin_passes(ends & ~self.done, self.clock[parents])
-        return parents
-
-    def _begin_passes(self, which_O: Tensor, clock_R: Tensor | None = None) -> None:
-        """Plan as many events as the rest of some outputs is expected to have; the first choice makes them even."""
-        clock = self.clock if clock_R is None else clock_R
-        remaining = (self.total - clock[:: self.candidates]).double()
-        expected = (4.0 * max(1.0, self.settings.density) * remaining / STEPS_PER_SECOND).ceil().long()
-        self.left = torch.where(which_O, expected, self.left)
-        self.until = torch.where(which_O, (expected - 1) % self.settings.steps_per_iteration + 1, self.until)
-        self.score = torch.where(which_O[:, None], 0.0, self.score)
+    def _events(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Some events of every row: draw, choose where it is time to, go on; with the rows that were chosen."""
+        every = torch.arange(len(self.clock), device=self.device)
+        for _ in range(_LOOK_EVERY):
+            logits = self.logits if self.keys is None else self.keys.allowed(self.logits)
+            uniform, how = self.streams.draw().flatten(0, 1), self.settings
+            tokens, likelihood = draw_tokens(logits, uniform, self.classes, how.temperature, how.top_p)
+            self.clock += self._passing(tokens)
+            if self.keys is not None:
+                self.keys.played(tokens)
+            rows = every if self.choices is None else self.choices.choose(likelihood, self.clock)
+            yield tokens, rows
+            if self.choices is not None:
+                self._take(rows)
+            self.logits, self.state = self.network.step(tokens[rows], self._steered(), self.state)
 
     def _passing(self, tokens_RK: Tensor) -> Tensor:
+        """Steps (R,) that pass at tokens."""
         if len(self.classes) == 1:
             return self.steps[tokens_RK[:, 0]]
         return tuple_shift(tokens_RK)
@@ -158,21 +122,21 @@ class Rollout:
         """(R, C) what steers the events that come."""
         return self.steering[self.clock.clamp_max(self.total)]
 
-    def _rows(self, outputs: np.ndarray) -> np.ndarray:
-        return (outputs[:, None] * self.candidates + np.arange(self.candidates)).ravel()
+    def _rows_of(self, outputs: np.ndarray) -> np.ndarray:
+        return (outputs[:, None] * self.settings.candidates + np.arange(self.settings.candidates)).ravel()
 
     def _keep(self, outputs: np.ndarray) -> None:
         """Go on with some of the outputs."""
-        self._take_rows(torch.from_numpy(self._rows(outputs)).to(self.device))
-        index = torch.from_numpy(outputs).to(self.device)
-        self.logits = self.logits[torch.from_numpy(self._rows(outputs)).to(self.device)]
-        self.score, self.left, self.until, self.done = (
-            each[index] for each in (self.score, self.left, self.until, self.done)
-        )
+        rows = torch.from_numpy(self._rows_of(outputs)).to(self.device)
+        self._take(rows)
+        self.logits = self.logits[rows]
+        if self.choices is not None:
+            self.choices.keep(torch.from_numpy(outputs).to(self.device))
         self.streams.keep(outputs)
         self.output = self.output[outputs]
 
-    def _take_rows(self, rows: Tensor) -> None:
+    def _take(self, rows: Tensor) -> None:
+        """Let each row go on from another one."""
         self.state = [tuple(part[rows] for part in layer) for layer in self.state]
         self.clock = self.clock[rows]
         if self.keys is not None:

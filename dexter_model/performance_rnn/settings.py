@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from dexter_model.performance_rnn.config import NetworkConfig
-from dexter_model.training.config import require, setting
+from dexter_model.training.config import one_of, require, setting
 
 DEFAULT_DENSITY, DEFAULT_HISTOGRAM = 15.0, (1.0,) * 12  # what steers where nothing is said
 LONGEST_NOTE = 500  # steps: what never ends, ends then
@@ -47,8 +48,19 @@ class GenerationSettings:
         require(right, "primer_melody", self.primer_melody, "of pitches, -1 and -2, like [60, -2, 62, -1]")
         require(_weights(self.notes_per_second), "notes_per_second", self.notes_per_second, "of numbers from 0 on")
         for histogram in self.pitch_class_histogram:
-            right = len(histogram) == 12 and _weights(histogram)
+            right = isinstance(histogram, tuple) and len(histogram) == 12 and _weights(histogram)
             require(right, "pitch_class_histogram", histogram, "of 12 numbers from 0 on, or of several such")
+
+    @classmethod
+    def from_flags(cls, flags: Mapping[str, Any]) -> GenerationSettings:
+        """Settings as the original's flags give them: lists as text, ``[60, 64]``, and one value for a list of one.
+
+        Empty text and None leave a setting at its default.
+
+        Raises:
+            InputError: a value that cannot be read, or is out of range (``config_invalid``).
+        """
+        return cls(**{name: _value(name, flag) for name, flag in flags.items() if flag is not None and flag != ""})
 
     def check(self, config: NetworkConfig) -> None:
         """Refuse what a network cannot do.
@@ -73,6 +85,25 @@ class GenerationSettings:
     def density(self) -> float:
         """Mean notes a second to expect."""
         return sum(self.notes_per_second) / len(self.notes_per_second) if self.notes_per_second else DEFAULT_DENSITY
+
+
+def _value(name: str, flag: Any) -> Any:
+    """A flag's value: lists as tuples, of a tuple's setting one value as a tuple of one."""
+    kinds = {each.name: type(each.default) for each in fields(GenerationSettings)}
+    one_of("flag", name, tuple(kinds))
+    if kinds[name] is not tuple:
+        return flag
+    value = flag
+    if isinstance(flag, str):
+        try:
+            value = ast.literal_eval(flag.strip().replace("true", "True").replace("false", "False"))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            require(False, name, repr(flag[:80]), "or a list of them, in brackets")
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if name != "pitch_class_histogram":
+        return values
+    single = not any(isinstance(each, (list, tuple)) for each in values)
+    return (values,) if single else tuple(tuple(each) if isinstance(each, list) else each for each in values)
 
 
 def _weights(values: Iterable[float]) -> bool:

@@ -24,7 +24,7 @@ from dexter_model.performance_rnn.config import PerformanceRnnConfig
 from dexter_model.performance_rnn.data import Examples, ResidentEvents
 from dexter_model.performance_rnn.encodings import heads
 from dexter_model.performance_rnn.loss import token_loss
-from dexter_model.performance_rnn.measures import measures, predictions
+from dexter_model.performance_rnn.measures import evaluate
 from dexter_model.performance_rnn.network import initial_network
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from dexter_model.training.loop import BatchLoss, Evaluation, FitResult, Hooks, Predict, Progress, Validation, fit
@@ -117,11 +117,11 @@ def _validation(examples: Examples, config: PerformanceRnnConfig) -> Validation:
     def loss(network: Predict) -> Tensor:
         return token_loss(network, next(fixed.batches(size)), heads(config.network))
 
-    def evaluate(network: nn.Module, folder: Path) -> Evaluation:
-        figures = measures(predictions(network, chosen.batches(size), config.network), config.network)
+    def judge(network: nn.Module, folder: Path) -> Evaluation:
+        figures = evaluate(network, chosen.batches(size), config.network)
         return Evaluation(figures["loss"], {f"validation/{name}": value for name, value in figures.items()})
 
-    return Validation(loss, evaluate)
+    return Validation(loss, judge)
 
 
 def described(config: PerformanceRnnConfig) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig
 from dexter_model.composer.data import ResidentSegments
+from dexter_model.composer.original import config_of_original
 from dexter_model.composer.scale import FREQUENCIES, Statistics, nearest_pitch
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
@@ -64,6 +65,16 @@ def test_numbers_of_unit_size_are_the_same_notes_again(config: DataConfig) -> No
     np.testing.assert_allclose(numbers.reshape(-1, 3).max(dim=0).values, greatest, atol=1e-6)
     far = statistics.restore(np.full((1, 3), 9.0), config)
     np.testing.assert_allclose(far[0, 1:], segments.values.reshape(-1, 3).max(dim=0).values[1:], rtol=1e-5)
+
+
+def test_a_standard_scale_has_the_moments_of_the_noise() -> None:
+    config = DataConfig(scale="standard")
+    segments = resident(config)
+    numbers = segments.statistics().normalise(segments.values, config).reshape(-1, 3)
+    np.testing.assert_allclose(numbers.mean(dim=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(numbers.std(dim=0, correction=0), 1.0, atol=1e-5)
+    back = segments.statistics().restore(numbers.numpy(), config)
+    np.testing.assert_array_equal(nearest_pitch(back[:, 0]), segments.values[..., 0].flatten())
 
 
 def test_a_split_survives_its_file(tmp_path: Path) -> None:
@@ -135,4 +146,19 @@ def test_settings_come_back_and_wrong_ones_are_refused() -> None:
     for values in wrong:
         with pytest.raises(InputError) as refused:
             ComposerConfig.from_dict(values)  # type: ignore[arg-type]
+        assert refused.value.code == "config_invalid"
+
+
+def test_the_originals_keys_are_settings() -> None:
+    config = config_of_original({}, segments=640_000)
+    assert config.training.steps == 200_000
+    assert config.training.checkpoint_every == 20_000
+    assert replace(config, training=REFERENCE.training) == REFERENCE
+    keys = {"NOTES_LENGTH": 64, "USE_LOG_SCALE": True, "NOISE_STEPS": 500, "EPOCHS": 3, "BATCH_SIZE": 10, "BPM": 60}
+    config = config_of_original(keys | {"VERBOSE": False, "WEIGHTS_PATH": "w"}, segments=101)
+    assert (config.data.notes, config.data.frequency, config.diffusion.steps) == (64, "log", 500)
+    assert (config.training.steps, config.training.checkpoint_every) == (33, 22)
+    for wrong in ({"MAX_DELTA": 960}, {"STANDARDIZE": False}, {"EPOCHS": "many"}, {"OTHER": 1}, {"NOTES_LENGTH": 100}):
+        with pytest.raises(InputError) as refused:
+            config_of_original(wrong, 100)
         assert refused.value.code == "config_invalid"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,21 @@ def test_reference_extraction_is_the_originals_state_machine(
     notes = load_reference(path)
     found = zip(notes["pitch"].tolist(), triples(notes), strict=True)
     assert [(pitch, duration, delta) for pitch, (_, duration, delta) in found] == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_broken_files_are_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
+    path = write(tmp_path_factory.mktemp("broken") / "a.mid", *GOLDEN["plain"][0])
+    data = bytearray(path.read_bytes())
+    for place, value in changes:
+        data[place % len(data)] = value
+    path.write_bytes(data)
+    with contextlib.suppress(InputError):
+        cut = segments(load_reference(path), replace(REFERENCE.data, notes=8))
+        assert np.isfinite(cut.values).all()
 
 
 def recorded(*notes: tuple[int, float, float], channel: int = 0, number: int = 0, track: int = 0) -> np.ndarray:

@@ -16,7 +16,8 @@ from torch import Tensor
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig, NetworkConfig, TrainingConfig
 from dexter_model.composer.data import Batch, ResidentSegments
 from dexter_model.composer.generation import generate
-from dexter_model.composer.loss import errors, noise_loss
+from dexter_model.composer.loss import diffusion_loss, errors, noise_errors
+from dexter_model.composer.plan import REFERENCE as AS_THE_ORIGINAL
 from dexter_model.composer.plan import Composing
 from dexter_model.composer.train_arrays import train_on_arrays
 from dexter_model.diffusion.schedule import linear_schedule
@@ -37,6 +38,7 @@ def split(config: ComposerConfig = CONFIG, seed: int = 0) -> ResidentSegments:
     notes["pitch"] = rng.integers(40, 80, 200)
     notes["onset_sec"] = np.cumsum(rng.exponential(0.2, 200))
     notes["offset_sec"] = notes["sustained_sec"] = notes["onset_sec"] + rng.gamma(2.0, 0.2, 200)
+    notes["onset_beat"], notes["offset_beat"] = notes["onset_sec"], notes["offset_sec"]
     return ResidentSegments.of([("piece", notes)], config.data)
 
 
@@ -71,10 +73,29 @@ def test_the_loss_is_the_mean_squared_error_of_the_noise_at_times_that_are_learn
 
     schedule = linear_schedule()
     for config in (ComposerConfig(), REFERENCE):
-        found = [noise_loss(nothing, batch, schedule, config, torch.Generator().manual_seed(s)) for s in range(5)]
+        found = [diffusion_loss(nothing, batch, schedule, config, torch.Generator().manual_seed(s)) for s in range(5)]
         assert float(torch.stack(found).mean()) == pytest.approx(1.0, abs=0.02)
     assert max(seen[:5]) == 999
     assert max(seen[5:]) == 998
+
+
+def test_errors_of_the_velocity_imply_those_of_the_noise() -> None:
+    batch = Batch(torch.randn(9, 1, 8, 3), torch.zeros(9, 1, dtype=torch.long), torch.ones(9, 1, dtype=torch.bool))
+    schedule, t_B, noise = linear_schedule(), torch.arange(0, 900, 100), torch.randn(9, 1, 8, 3)
+    alpha_bar_B = schedule.alpha_bar_T[t_B]
+    root, rest = alpha_bar_B.sqrt()[:, None, None, None], (1 - alpha_bar_B).sqrt()[:, None, None, None]
+
+    def wrong(x_t: Tensor, *_: Tensor) -> Tensor:
+        seen.append(x_t)
+        return root * noise - rest * batch.values_BHN3 + torch.tensor([0.1, 0.2, 0.3])
+
+    seen: list[Tensor] = []
+    config = replace(CONFIG, network=replace(CONFIG.network, target="v"))
+    found = errors(wrong, batch, schedule, config, t_B, noise)
+    torch.testing.assert_close(found, torch.tensor([[0.01, 0.04, 0.09]]).expand(9, -1), atol=1e-5, rtol=0)
+    implied = root * wrong(seen[0]) + rest * seen[0]
+    expected = (implied - noise).square().mean(dim=(1, 2))
+    torch.testing.assert_close(noise_errors(found, alpha_bar_B, config), expected, atol=1e-5, rtol=1e-3)
 
 
 def test_rows_without_notes_count_for_nothing() -> None:
@@ -86,13 +107,46 @@ def test_rows_without_notes_count_for_nothing() -> None:
         assert not x[~active].any()
         return torch.where(active[..., None, None], noise + 2.0, torch.nan).nan_to_num(1e6)
 
-    found = errors(told, batch, linear_schedule(), torch.zeros(3, dtype=torch.long), noise)
+    found = errors(told, batch, linear_schedule(), CONFIG, torch.zeros(3, dtype=torch.long), noise)
     torch.testing.assert_close(found, torch.tensor([[4.0] * 3, [4.0] * 3, [0.0] * 3]))
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(rows: int, tmp_path: Path) -> None:
-    config = replace(CONFIG, data=replace(CONFIG.data, rows=rows, programs="all"))
+PIPELINES = {
+    "fixed": (CONFIG, Composing(pieces=2, steps=2)),
+    "velocity": (replace(CONFIG, network=replace(CONFIG.network, target="v")), Composing(pieces=2, steps=2)),
+    "two instruments": (
+        replace(CONFIG, data=replace(CONFIG.data, rows=2, programs="all")),
+        Composing(pieces=2, steps=2, programs=(0, 42)),
+    ),
+    "original": (
+        replace(
+            REFERENCE,
+            data=replace(REFERENCE.data, notes=16),
+            network=replace(REFERENCE.network, channels=16),
+            training=replace(
+                REFERENCE.training,
+                **{
+                    name: getattr(QUICK, name)
+                    for name in (
+                        "steps",
+                        "batch_size",
+                        "validation_segments",
+                        "log_every",
+                        "validate_every",
+                        "checkpoint_every",
+                    )
+                },
+            ),
+        ),
+        replace(AS_THE_ORIGINAL, pieces=2, steps=5),
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "how"), PIPELINES.values(), ids=PIPELINES)
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(
+    config: ComposerConfig, how: Composing, tmp_path: Path
+) -> None:
     whole = train(tmp_path / "whole", config)
     assert whole.step == 4
     half = train(tmp_path / "halves", config, seconds=0.0)
@@ -101,10 +155,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(rows:
     assert (rest.digest, rest.history) == (whole.digest, whole.history)
     states = [load_training_state(result.checkpoint) for result in (whole, rest)]
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
-    made = [
-        [n.tobytes() for n in generate(load_checkpoint(out), Composing(pieces=2, steps=2))]
-        for out in (tmp_path / "whole", tmp_path / "halves")
-    ]
+    made = [[n.tobytes() for n in generate(load_checkpoint(result.checkpoint), how)] for result in (whole, rest)]
+    assert len(set(made[0])) == 2
     assert made[0] == made[1]
 
 
@@ -135,10 +187,12 @@ def test_other_segments_and_other_settings_are_refused(tmp_path: Path) -> None:
         train_on_arrays(cut, None, CONFIG, tmp_path / "other", dataset={})
 
 
-def test_training_needs_no_cluster_and_no_store(tmp_path: Path) -> None:
-    code = (
-        "import sys, dexter_model.composer.train_arrays, dexter_model.composer.generation\n"
-        "heavy = {'ray', 'prefect', 'zarr', 'icechunk', 'partitura', 'pydantic', 'symusic', 'matplotlib', 'polars'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
+LIGHT = "dexter_model.composer.extraction, dexter_model.composer.plan, dexter_model.composer.original"
+BARE = "dexter_model.composer.train_arrays, dexter_model.composer.generation"
+HEAVY = {"ray", "prefect", "zarr", "icechunk", "partitura", "pydantic", "symusic", "matplotlib", "polars"}
+
+
+@pytest.mark.parametrize(("modules", "without"), [(LIGHT, HEAVY | {"torch"}), (BARE, HEAVY)])
+def test_training_needs_torch_alone_and_reading_not_even_that(modules: str, without: set[str]) -> None:
+    code = f"import sys, {modules}; print(sorted({without!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

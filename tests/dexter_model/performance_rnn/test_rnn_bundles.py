@@ -52,7 +52,7 @@ def test_a_published_network_says_what_tensorflow_says() -> None:
     assert generate(network, GenerationSettings(num_steps=300), [1])[0].start == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_published_bundles_are_refused(data: st.DataObject) -> None:
     whole = bytearray(MAG.read_bytes())

@@ -151,11 +151,11 @@ def searched(made: PerformanceRnn, settings: GenerationSettings, seed: int) -> l
 @pytest.mark.parametrize("search", [(2, 2, 1), (3, 1, 5), (1, 3, 7)])
 def test_choices_among_candidates_are_the_originals(search: tuple[int, int, int]) -> None:
     made = network()
-    settings = GenerationSettings(180, (60,), (), "", 0.9, 0.95, False, *search)
+    settings = GenerationSettings(140, (60,), (), "", 0.9, 0.95, False, *search)
     for seed in (1, 2):
         (found,) = generate(made, settings, [seed])
         expected = searched(made, settings, seed)
-        assert token_steps(found.tokens).sum() == 180
+        assert token_steps(found.tokens).sum() == 140
         # The original goes on to the end of a pass; what comes after the last step is no part of the music.
         assert found.tokens[:, 0].tolist() == expected[: len(found.tokens)]
         assert len(expected) - len(found.tokens) < 60
@@ -250,6 +250,43 @@ def test_steering_changes_what_is_played() -> None:
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         generate(network(), GenerationSettings(**wrong), [1])
+
+
+def test_flags_of_the_original_are_read() -> None:
+    flags = {
+        "num_steps": 500,
+        "primer_pitches": "[60, 64, 67]",
+        "primer_melody": "",
+        "notes_per_second": "4",
+        "pitch_class_histogram": "[2,0,1,0,1,1,0,1,0,1,0,1]",
+        "disable_conditioning": "[true, False]",
+        "primer_midi": None,
+    }
+    found = GenerationSettings.from_flags(flags)
+    assert (found.primer_pitches, found.notes_per_second) == ((60, 64, 67), (4,))
+    assert found.pitch_class_histogram == ((2, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1),)
+    assert (found.disable_conditioning, found.primer_melody) == ((True, False), ())
+    several = GenerationSettings.from_flags({"pitch_class_histogram": [[1] * 12, [0] * 11 + [1]]})
+    assert len(several.pitch_class_histogram) == 2
+    for name, flag in (("primer_pitches", "[60"), ("notes_per_second", "many"), ("colour", "1")):
+        with pytest.raises(InputError):
+            GenerationSettings.from_flags({name: flag})
+    for wrong in ("[[1, 2], 3]", "[1, 2]", "['a']", "{}"):
+        with pytest.raises(InputError):
+            GenerationSettings.from_flags({"pitch_class_histogram": wrong})
+
+
+def test_float32_says_the_same_in_batches_of_any_size() -> None:
+    made = initial_network(NetworkConfig(layers=(64, 64)), 1).eval()
+    tokens = torch.randint(0, 388, (64, 40, 1), generator=torch.Generator().manual_seed(1))
+    states = made.initial(64), made.initial(1)
+    none = torch.zeros(64, 0)
+    with torch.no_grad():
+        for t in range(40):
+            many, state = made.step(tokens[:, t], none, states[0])
+            one, single = made.step(tokens[:1, t], none[:1], states[1])
+            states = state, single
+            torch.testing.assert_close(many[:1].log_softmax(dim=-1), one.log_softmax(dim=-1), atol=1e-4, rtol=0)
 
 
 def test_a_network_that_lets_no_time_pass_comes_to_an_end() -> None:

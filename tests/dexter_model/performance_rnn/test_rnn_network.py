@@ -15,8 +15,9 @@ from dexter_model.performance_rnn.config import PUBLISHED, NetworkConfig
 from dexter_model.performance_rnn.controls import controls_of_events
 from dexter_model.performance_rnn.encodings import heads, tokens_of_notes
 from dexter_model.performance_rnn.events import step_notes
+from dexter_model.performance_rnn.layers import Dense, LstmLayer
 from dexter_model.performance_rnn.loss import Batch, token_loss
-from dexter_model.performance_rnn.network import Dense, LstmLayer, PerformanceRnn, initial_network
+from dexter_model.performance_rnn.network import PerformanceRnn, in_bfloat16, initial_network
 
 PARAMETERS = [6160740, 6242692, 6242692, 5480836, 6055739, 6259076, 6267268, 6283652, 6285700]
 GOLDEN = {  # loss, first logit of the first step, last one of the last
@@ -113,6 +114,21 @@ def test_a_token_at_a_time_is_a_sequence_at_once(kind: str) -> None:
             found, state = network.step(tokens[:, t], controls[:, t], state)
             logits.append(found)
         torch.testing.assert_close(torch.stack(logits, dim=1), network(tokens, controls), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_bfloat16_says_nearly_the_same(kind: str) -> None:
+    network, half = small(**SMALL[kind]).float(), in_bfloat16(small(**SMALL[kind]).float())
+    tokens, controls = random_tokens(network.config, 3, 20), torch.rand(3, 20, network.config.controls)
+    states = network.initial(3), half.initial(3)
+    with torch.no_grad():
+        for t in range(20):
+            said, states = zip(
+                *(made.step(tokens[:, t], controls[:, t], s) for made, s in zip((network, half), states, strict=True)),
+                strict=True,
+            )
+    torch.testing.assert_close(said[0], said[1], atol=0.02, rtol=0.0)
+    assert said[1].dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -24,7 +24,7 @@ from dexter_model.performance_rnn.data import ResidentEvents
 from dexter_model.performance_rnn.encodings import heads
 from dexter_model.performance_rnn.excerpts import excerpts
 from dexter_model.performance_rnn.loss import token_loss
-from dexter_model.performance_rnn.measures import Predictions, measures, predictions
+from dexter_model.performance_rnn.measures import Predictions, evaluate, measures
 from dexter_model.performance_rnn.network import initial_network
 from dexter_model.performance_rnn.train_arrays import train_on_arrays
 from dexter_model.training.checkpoint import load_checkpoint
@@ -161,7 +161,7 @@ def test_measures_are_of_the_loss_that_is_learnt() -> None:
         config = PerformanceRnnConfig(replace(config.network, layers=(8,)), TrainingConfig(fewest_events=2))
         network = initial_network(config.network, 0).eval()
         (batch,) = resident(config, recorded(PIECE), augmented=False).examples(config).batches(4)
-        found = measures(predictions(network, [batch], config.network), config.network)
+        found = evaluate(network, [batch], config.network)
         assert found["loss"] == pytest.approx(token_loss(network, batch, heads(config.network)).item(), rel=1e-5)
         assert all(math.isfinite(value) for value in found.values())
 

@@ -1,0 +1,179 @@
+"""What a stretch of music is like without a score to compare it with: features of excerpts of equal length.
+
+Music of different lengths is not comparable (a long piece has a wider range than its beginning), so everything is cut
+into excerpts of ``SECONDS``, from its first onset on: long enough for a phrase, short enough that half a minute of
+generated music has two. The features are those of Yang and Lerch (2018) and velocity. Each is there twice: as a short
+vector of an excerpt, whose distances to other excerpts are compared, and as a histogram of its values, of which those
+of any number of pieces can be added up. Loudness, durations and time between onsets are told by mean and standard
+deviation: music without any dynamics has the right mean.
+
+Time is in octaves (log2 of s) since that is how it is heard. Notes sound to the end that the pedal gives them, which
+is what generators learn. Drums have no pitch and are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SECONDS = 15.0  # of an excerpt
+ENOUGH = 0.8  # of it that a piece's last one must last
+LEAST_NOTES = 8  # of an excerpt; with fewer it is counted as sparse, and has no features
+CHORD_SEC = 0.03  # notes that begin this soon after one another begin together (Goebl 2001)
+DRUMS = 9  # the channel
+MOST_EXCERPTS = 100_000  # of a piece, a fortnight: a bound on what a hostile file costs
+
+
+@dataclass(frozen=True, eq=False)
+class Trait:
+    """A feature: the edges of its histogram's bins, in ``unit``; what lies outside counts at the ends."""
+
+    name: str
+    label: str
+    unit: str
+    edges: np.ndarray
+    circular: bool = False
+    octaves: bool = False  # edges and values are log2 of the unit
+
+
+_TIMES = np.arange(-6.0, 4.25, 0.25)  # 1/64 s to 16 s in quarter octaves
+TRAITS = (
+    Trait("pitch_range", "Pitch range", "semitones", np.arange(0.0, 92.0, 6.0)),
+    Trait("pitch_classes", "Pitch classes", "pitch class", np.arange(13.0), circular=True),
+    Trait("density", "Note density", "notes/s", np.arange(-1.0, 6.5, 0.5), octaves=True),
+    Trait("ioi", "Inter-onset interval", "s", _TIMES, octaves=True),
+    Trait("velocity", "Velocity", "MIDI velocity", np.arange(0.0, 129.0, 4.0)),
+    Trait("duration", "Duration", "s", _TIMES, octaves=True),
+    Trait("polyphony", "Polyphony", "notes at once", np.arange(-0.5, 20.5, 1.0)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Excerpts:
+    """The excerpts of one piece.
+
+    Attributes:
+        vectors: by feature, (excerpts, d): range, 12 shares of pitch classes, log2 of notes a second; means and
+            standard deviations of log2 IOI, velocity, log2 duration and of how many notes sound.
+        histograms: by feature, (excerpts, bins): excerpts, notes, intervals, or for polyphony seconds.
+        sparse: excerpts with too few notes, which are not among these.
+    """
+
+    vectors: dict[str, np.ndarray]
+    histograms: dict[str, np.ndarray]
+    sparse: int
+
+    def __len__(self) -> int:
+        return len(self.vectors["density"])
+
+
+def excerpts(notes: np.ndarray, seconds: float = SECONDS) -> Excerpts:
+    """Cut a piece and describe its excerpts.
+
+    Args:
+        notes: (n,) RECORDED_NOTE, by onset, then pitch.
+        seconds: of an excerpt; ``inf`` takes the whole piece as one.
+    """
+    notes = notes[notes["channel"] != DRUMS]
+    onset, end = notes["onset_sec"] - notes["onset_sec"].min(initial=np.inf), _ends(notes)
+    end = end - notes["onset_sec"].min(initial=np.inf)
+    total = float(end.max(initial=0.0))
+    seconds = min(seconds, max(total, 1e-3))
+    possible = min(int(total / seconds + 1 - ENOUGH), MOST_EXCERPTS)
+    number = (onset / seconds).astype(int)
+    held = np.bincount(number[number < possible], minlength=possible)
+    kept = np.flatnonzero(held >= LEAST_NOTES)
+    row = np.full(possible + 1, -1)
+    row[kept] = np.arange(len(kept))
+    row = row[np.minimum(number, possible)]
+    mine = row >= 0
+    lasting = np.minimum(seconds, total - kept * seconds)
+    found = _Cut(row[mine], onset[mine], end[mine], notes[mine], len(kept), kept * seconds, lasting)
+    vectors, histograms = _described(found)
+    return Excerpts(vectors, histograms, possible - len(kept))
+
+
+def _ends(notes: np.ndarray) -> np.ndarray:
+    """When notes end; those that learning drops (NaN) end with the key."""
+    return np.where(np.isnan(notes["sustained_sec"]), notes["offset_sec"], notes["sustained_sec"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """Notes and the excerpts they begin in: row, onset and end in s since the piece's beginning."""
+
+    row: np.ndarray
+    onset: np.ndarray
+    end: np.ndarray
+    notes: np.ndarray
+    rows: int
+    begins: np.ndarray
+    lasting: np.ndarray
+
+
+def _described(cut: _Cut) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    pitch, velocity = cut.notes["pitch"].astype(int), cut.notes["velocity"].astype(float)
+    lowest, highest = np.full(cut.rows, 127), np.zeros(cut.rows, int)
+    np.minimum.at(lowest, cut.row, pitch)
+    np.maximum.at(highest, cut.row, pitch)
+    spread = (highest - lowest).astype(float)
+    density = np.log2(np.bincount(cut.row, minlength=cut.rows) / cut.lasting)
+    interval_row, interval = _intervals(cut)
+    lasting = np.log2(np.maximum(cut.end - cut.onset, 1e-3))
+    every = np.arange(cut.rows)
+    level_row, level, seconds = _polyphony(cut)
+    values = {
+        "pitch_range": (every, spread, None),
+        "pitch_classes": (cut.row, pitch % 12 + 0.5, None),
+        "density": (every, density, None),
+        "ioi": (interval_row, interval, None),
+        "velocity": (cut.row, velocity, None),
+        "duration": (cut.row, lasting, None),
+        "polyphony": (level_row, level, seconds),
+    }
+    histograms = {t.name: _histograms(*values[t.name], t.edges, cut.rows) for t in TRAITS}
+    classes = histograms["pitch_classes"]
+    vectors = {name: _moments(*values[name], cut.rows) for name in ("ioi", "velocity", "duration", "polyphony")}
+    vectors |= {"pitch_range": spread[:, None], "density": density[:, None]}
+    vectors["pitch_classes"] = classes / np.maximum(classes.sum(axis=1, keepdims=True), 1)
+    return vectors, histograms
+
+
+def _intervals(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
+    """Log2 of the times between chords that begin in one excerpt, and which it is."""
+    begins = np.flatnonzero(np.diff(cut.onset, prepend=-np.inf) > CHORD_SEC)
+    row, onset = cut.row[begins], cut.onset[begins]
+    same = row[1:] == row[:-1]
+    return row[1:][same], np.log2(np.diff(onset)[same])
+
+
+def _polyphony(cut: _Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spells during which a number of notes sounds: excerpt, number, seconds. Nothing rings on into the next excerpt."""
+    stop = (cut.begins + cut.lasting)[cut.row]
+    row = np.concatenate([cut.row, cut.row])
+    at = np.concatenate([cut.onset, np.minimum(cut.end, stop)])
+    step = np.repeat([1, -1], len(cut.row))
+    order = np.lexsort((at, row))
+    row, at, level = row[order], at[order], np.cumsum(step[order])
+    lasting = np.diff(at, append=at[-1:])
+    spell = (np.diff(row, append=-1) == 0) & (lasting > 0) & (level > 0)
+    return row[spell], level[spell].astype(float), lasting[spell]
+
+
+def _histograms(
+    row: np.ndarray, values: np.ndarray, weights: np.ndarray | None, edges: np.ndarray, rows: int
+) -> np.ndarray:
+    """Histograms (rows, bins) of values by row."""
+    bins = len(edges) - 1
+    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
+    return np.bincount(row * bins + place, weights, rows * bins).reshape(rows, bins).astype(float)
+
+
+def _moments(row: np.ndarray, values: np.ndarray, weights: np.ndarray | None, rows: int) -> np.ndarray:
+    """Mean and standard deviation (rows, 2) of values by row; 0 where there is none."""
+    weights = np.ones(len(values)) if weights is None else weights
+    total = np.maximum(np.bincount(row, weights, rows), 1e-12)
+    mean = np.bincount(row, weights * values, rows) / total
+    variance = np.bincount(row, weights * (values - mean[row]) ** 2, rows) / total
+    return np.stack([mean, np.sqrt(variance)], axis=1)
