@@ -52,16 +52,13 @@ def load_any(
     Raises:
         InputError: there is no such system (``system_unknown``), or as ``load``.
     """
-    told = [
-        dict(_parsed(override) for override in overrides).get("system"),
-        (_read(config) if config else {}).get("system"),
-    ]
-    named = next((str(each) for each in [(options or {}).get("system"), *told] if each), system)
+    values = [options or {}, dict(map(_parsed, overrides)), _read(config) if config else {}]
+    named = next((str(told["system"]) for told in values if told.get("system")), system)
     if named not in kinds:
         raise InputError(
             config or "system", f"no system is called {named}", f"Choose one of {', '.join(kinds)}", "system_unknown"
         )
-    return load(kinds[named], config, overrides, options)
+    return load(kinds[named], config, overrides, {**(options or {}), "system": named})
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
+from dexter_model.notes import RECORDED_NOTE
 from dexter_model.training.checkpoint import write_checkpoint
 
 
@@ -45,3 +48,46 @@ def write_random_checkpoint(
     }
     write_checkpoint(folder, {name: value.numpy() for name, value in model.state_dict().items()}, meta)
     return folder
+
+
+def write_random_generator(folder: Path, system: str) -> Path:
+    """A generator of a few thousand weights, as ``train_arrays`` begins with."""
+    if system == "performance_rnn":
+        from dexter_model.performance_rnn import config as rnn
+        from dexter_model.performance_rnn.network import initial_network
+
+        network = rnn.NetworkConfig(layers=(12, 12), density=True, histogram=True, optional=True)
+        config: Any = rnn.PerformanceRnnConfig(network)
+        model: Any = initial_network(network, 0)
+        statistics: dict[str, Any] = {"mean": [], "std": []}
+    else:
+        from dexter_model.composer import config as composer
+        from dexter_model.composer.data import ResidentSegments
+        from dexter_model.composer.train_arrays import initial_network as initial_unet
+
+        config = composer.ComposerConfig(network=composer.NetworkConfig(channels=16))
+        model = initial_unet(config)
+        statistics = ResidentSegments.of([("walk", _walk())], config.data).statistics().to_dict()
+    meta = {
+        "system": system,
+        "label": "random",
+        "config": config.to_dict(),
+        "statistics": statistics,
+        "dataset": {"version": "none", "digest": "none"},
+        "code_version": "test",
+        "seed": 0,
+        "step": 0,
+        "history": [],
+    }
+    write_checkpoint(folder, {name: value.numpy() for name, value in model.state_dict().items()}, meta)
+    return folder
+
+
+def _walk() -> np.ndarray:
+    """Notes that wander over the keyboard, RECORDED_NOTE."""
+    rng, notes = np.random.default_rng(0), np.zeros(400, RECORDED_NOTE)
+    notes["onset_sec"] = np.cumsum(rng.choice([0.0, 0.1, 0.2], 400))
+    notes["offset_sec"] = notes["sustained_sec"] = notes["onset_sec"] + rng.uniform(0.05, 0.6, 400)
+    notes["onset_beat"], notes["offset_beat"] = notes["onset_sec"] * 2, notes["offset_sec"] * 2
+    notes["pitch"], notes["velocity"] = rng.integers(30, 90, 400), 64
+    return notes

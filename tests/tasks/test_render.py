@@ -23,10 +23,10 @@ from tiny_models import write_random_checkpoint
 from dexter_model.codec.files import load_codec
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
-from dexter_model.renders import JOURNAL, LISTING, RendersFolder
 from dexter_model.notes import Score
 from dexter_model.reading.midi import load_midi
 from dexter_model.reading.score import load_score
+from dexter_model.renders import JOURNAL, LISTING, RendersFolder
 from tasks.cluster import WorkerDied, fan_out
 from tasks.render import RenderSettings, render_scores, render_split
 
