@@ -29,7 +29,7 @@ from dexter_model.training.loop import FitResult, Hooks, Progress, learning_rate
 QUICK = TrainingConfig(
     steps=4, batch_size=4, validation_segments=4, log_every=1, validate_every=2, checkpoint_every=2, transpose=3
 )
-CONFIG = ComposerConfig(DataConfig(notes=16), NetworkConfig(channels=16), training=QUICK)
+CONFIG = ComposerConfig(DataConfig(notes=16), NetworkConfig(channels=16, target="epsilon"), training=QUICK)
 
 
 def split(config: ComposerConfig = CONFIG, seed: int = 0) -> ResidentSegments:
