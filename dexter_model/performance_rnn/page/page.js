@@ -10,7 +10,7 @@ const PRESETS = {
   "Whole tone": [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0],
   Pentatonic: [0, 1, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0],
 };
-const MOST_WEIGHT = 10;
+const MOST_WEIGHT = 8;
 
 const byId = (id) => document.getElementById(id);
 const told = JSON.parse(byId("told").textContent);
@@ -154,7 +154,7 @@ async function play() {
 
 function drawn() {
   keyboard.draw(sound.now());
-  if (player.playing) byId("status").value = `${player.notes} notes · ${Math.round(player.events / player.seconds)} events/s`;
+  if (player.playing) byId("status").value = `${player.notes} notes · makes ${Math.round(player.events / player.seconds)} events/s`;
   requestAnimationFrame(drawn);
 }
 
@@ -195,7 +195,7 @@ for (const [id, shown] of Object.entries({
   "histogram-part": told.histogram,
   midi: false,
 })) byId(id).hidden = !shown;
-byId("model").textContent = told.label;
+byId("model").textContent = `Model: ${told.label}.`;
 byId("facts").textContent =
   `${told.id}, ${told.parameters.toLocaleString("en")} weights, ${told.step.toLocaleString("en")} steps of training. ` +
   "Everything runs on this page; settings are in its address.";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import shutil
@@ -204,7 +205,7 @@ def test_a_higher_density_is_more_notes_a_second(chromium: Any, obeys: Path) -> 
     }"""
     with Opened(chromium, obeys) as page:
         rates = [page(played, density) for density in range(7)]
-    assert all(low < high for low, high in zip(rates[:-1], rates[1:], strict=True))
+    assert all(low < high for low, high in itertools.pairwise(rates))
     assert rates[-1] > 4 * rates[0]
 
 
