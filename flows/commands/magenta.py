@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dexter_model.errors import InputError
 from dexter_model.performance_rnn.config import PUBLISHED, PerformanceRnnConfig, published, with_hparams
@@ -35,8 +35,13 @@ if TYPE_CHECKING:
 FOR_EVER = 1_000_000_000  # steps, or checkpoints
 CHECKPOINT_EVERY = 100  # steps
 LOOK_EVERY, GIVE_UP = 10.0, 300.0  # s between looks for a new checkpoint, and without one
-STEERING = ("primer_pitches", "primer_melody", "primer_midi", "disable_conditioning")
-STEERING += ("notes_per_second", "pitch_class_histogram")
+LISTS = {  # settings that are written as JSON or as Python writes them
+    "primer_pitches": "[60, 64, 67]",
+    "primer_melody": "[60, -2, 62, -1]",
+    "notes_per_second": "5 or [5, 20]",
+    "pitch_class_histogram": "[2,0,1,0,1,1,0,1,0,1,0,1] or several such in brackets",
+    "disable_conditioning": "True or [True, False]",
+}
 SAMPLING = ("num_steps", "temperature", "top_p", "beam_size", "branch_factor", "steps_per_iteration")
 
 
@@ -50,7 +55,7 @@ def create_dataset(arguments: list[str] | None = None) -> None:
     parser.add_argument("--input", required=True, help="TFRecord file of NoteSequences, or a folder of them or of MIDI")
     parser.add_argument("--output_dir", required=True, help="the data set: a folder or s3://bucket/prefix")
     _add_config(parser, "is looked at only for its name: the data set serves all")
-    parser.add_argument("--eval_ratio", type=float, default=0.1, help="share of works for evaluation")
+    parser.add_argument("--eval_ratio", type=float, default=0.1, help="share of works for evaluation (default 0.1)")
     _run(parser, arguments, _create_dataset)
 
 
@@ -65,10 +70,10 @@ def train(arguments: list[str] | None = None) -> None:
     _add_config(parser, "what to train")
     parser.add_argument("--sequence_example_file", required=True, help="the data set that create_dataset made")
     parser.add_argument("--warm_start_bundle_file", help="model whose weights to begin with: bundle, .mag, checkpoint")
-    parser.add_argument("--num_training_steps", type=int, default=0, help="0: until interrupted")
+    parser.add_argument("--num_training_steps", type=int, default=0, help="in all; 0, the default: until interrupted")
     parser.add_argument("--num_eval_examples", type=int, default=0, help="for --eval; 0: all")
-    parser.add_argument("--summary_frequency", type=int, default=10, help="steps between points of the curves")
-    parser.add_argument("--num_checkpoints", type=int, default=10, help="newest ones to keep; 0: all")
+    parser.add_argument("--summary_frequency", type=int, default=10, help="steps between points of the curves (10)")
+    parser.add_argument("--num_checkpoints", type=int, default=10, help="newest ones to keep; 0: all (default 10)")
     _add_switch(parser, "eval", "judge another process's training")
     parser.add_argument("--hparams", default="", help="changes to the configuration: batch_size=16,...")
     _add_device(parser)
@@ -85,17 +90,21 @@ def generate(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bundle_file", help="or a bundle (folder or .zip), or a published .mag; or which to write")
     _add_switch(parser, "save_generator_bundle", "write run_dir's last checkpoint to bundle_file")
     parser.add_argument("--bundle_description", help="words that go into the bundle")
-    parser.add_argument("--config", choices=PUBLISHED, help="models know their own; if given, it must be that")
-    parser.add_argument("--hparams", default="", help="models know their own: nothing is to be said")
-    parser.add_argument("--output_dir", default="performance_rnn/generated", help="folder for MIDI files")
-    parser.add_argument("--num_outputs", type=int, default=10, help="how many")
-    for name in (*SAMPLING, *STEERING):
-        field = GenerationSettings.__dataclass_fields__[name]
-        kind = str if name in STEERING else type(field.default)
-        told = "" if name in STEERING else f" (default {field.default})"
-        parser.add_argument(f"--{name}", type=kind, help=field.metadata["description"] + told)
+    parser.add_argument("--config", choices=PUBLISHED, metavar="NAME", help="run_dir knows; if given, it must be that")
+    parser.add_argument("--hparams", default="", help="run_dir knows: nothing is to be said")
+    parser.add_argument(
+        "--output_dir", default="performance_rnn/generated", help="folder (default performance_rnn/generated)"
+    )
+    parser.add_argument("--num_outputs", type=int, default=10, help="how many (default 10)")
+    fields = GenerationSettings.__dataclass_fields__
+    for name in SAMPLING:
+        told = f"{fields[name].metadata['description']} (default {fields[name].default})"
+        parser.add_argument(f"--{name}", type=type(fields[name].default), help=told)
+    parser.add_argument("--primer_midi", help=fields["primer_midi"].metadata["description"])
+    for name, example in LISTS.items():
+        parser.add_argument(f"--{name}", metavar="LIST", help=f"{fields[name].metadata['description']}: {example}")
     parser.add_argument("--seed", type=int, help="of all; the same seed makes the same pieces (default by chance)")
-    parser.add_argument("--batch_size", type=int, default=64, help="performances made together")
+    parser.add_argument("--batch_size", type=int, default=64, help="performances made together (default 64)")
     _add_device(parser)
     _run(parser, arguments, _generate)
 
@@ -109,7 +118,8 @@ def _parser(about: str) -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser, about: str) -> None:
-    parser.add_argument("--config", default="performance", choices=PUBLISHED, metavar="NAME", help=about)
+    told = f"{about}; one of {', '.join(PUBLISHED)} (default performance)"
+    parser.add_argument("--config", default="performance", choices=PUBLISHED, metavar="NAME", help=told)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -277,7 +287,9 @@ def _generate(flags: argparse.Namespace) -> None:
         raise InputError("run_dir, bundle_file", "one of them, not both", "Say which model", "option_invalid")
     if flags.num_outputs < 1 or flags.batch_size < 1:
         raise InputError("num_outputs, batch_size", "less than 1", "Give 1 or more", "option_invalid")
-    settings = GenerationSettings.from_flags({name: getattr(flags, name) for name in (*SAMPLING, *STEERING)})
+    settings = GenerationSettings.from_flags(
+        {name: getattr(flags, name) for name in (*SAMPLING, "primer_midi", *LISTS)}
+    )
     checkpoint = _model(flags)
     network = _network(checkpoint, flags)
     settings.check(network.config)
