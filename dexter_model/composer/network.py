@@ -85,7 +85,7 @@ def place_encoding(notes: int, channels: int, device: torch.device) -> Tensor:
     """(notes, channels) of Vaswani et al. 2017: sines and cosines of a note's place in turn."""
     channel = torch.arange(channels, device=device)
     place = torch.arange(notes, device=device, dtype=torch.float64)[:, None]
-    angle = place / 10_000.0 ** (channel // 2 * 2 / channels)
+    angle = place / 10_000.0 ** ((channel // 2 * 2).double() / channels)
     return torch.where(channel % 2 == 1, angle.cos(), angle.sin())
 
 
