@@ -149,7 +149,7 @@ def _intervals(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _polyphony(cut: _Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spells during which a number of notes sounds: excerpt, number, seconds. Nothing rings on into the next excerpt."""
+    """Spells during which a number of notes sounds: excerpt, number, seconds. Excerpts end with silence."""
     stop = (cut.begins + cut.lasting)[cut.row]
     row = np.concatenate([cut.row, cut.row])
     at = np.concatenate([cut.onset, np.minimum(cut.end, stop)])
