@@ -72,4 +72,4 @@ class HeldOut:
         programs = tuple(self.batch.program_BH[most][self.batch.active_BH[most]].tolist())
         composer = Composer(model, self.config, self.statistics, Composing(pieces=count, programs=programs))
         for number, notes in enumerate(composer.compose(range(count)), 1):
-            write_composition(notes, folder / f"sample_{number}.mid")
+            write_composition(notes, folder / f"sample_{number}.mid", composer.tempo)
