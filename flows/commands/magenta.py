@@ -28,7 +28,7 @@ from dexter_model.places import is_url, join
 if TYPE_CHECKING:
     from dexter_model.corpora.sources import PieceSource
     from dexter_model.dataset.store import DatasetVersion
-    from dexter_model.performance_rnn.data import ResidentEvents
+    from dexter_model.performance_rnn.data import Examples, ResidentEvents
     from dexter_model.performance_rnn.network import PerformanceRnn
     from dexter_model.training.checkpoint import Checkpoint
 
@@ -194,6 +194,7 @@ def _train(flags: argparse.Namespace) -> None:
         print(f"step {row.step} loss {row.loss:.4f}, {row.steps_per_sec:.2f} steps/s", file=sys.stderr, flush=True)
 
     config, opened = _config(flags), _opened(flags)
+    # Without validation, as the original: --eval beside it judges.
     with writing(flags.run_dir) as written:
         result = train_on_arrays(
             _split_of(opened, "train", config),
@@ -218,7 +219,6 @@ def _config(flags: argparse.Namespace) -> PerformanceRnnConfig:
         log_every=flags.summary_frequency,
         keep_checkpoints=flags.num_checkpoints or FOR_EVER,
         checkpoint_every=CHECKPOINT_EVERY,
-        validation_examples=flags.num_eval_examples,
     )
     return replace(config, training=training)
 
@@ -241,27 +241,31 @@ def _split_of(opened: DatasetVersion, split: str, config: PerformanceRnnConfig) 
 
 
 def _evaluate(flags: argparse.Namespace) -> None:
-    """Judge checkpoints as they come."""
+    """Judge checkpoints as they come, each by its own configuration, which is that of the first."""
     from torch.utils.tensorboard import SummaryWriter
 
     from dexter_model.performance_rnn.measures import measures, predictions
+    from dexter_model.places import writing
 
-    config = _config(flags)
-    examples = _split_of(_opened(flags), "validation", config).to(_device(flags)).examples(config)
-    if not len(examples):
-        raise InputError(flags.sequence_example_file, "has nothing to judge by", "Raise --eval_ratio", "no_examples")
-    chosen = examples.spread(flags.num_eval_examples)
-    with SummaryWriter(str(Path(flags.run_dir) / "eval")) as summaries:
+    opened, examples = _opened(flags), None
+    with writing(join(flags.run_dir, "eval")) as written, SummaryWriter(str(written.folder)) as summaries:
         for checkpoint in _new_checkpoints(flags.run_dir):
-            network, step = _network(checkpoint, flags), int(checkpoint.meta["step"])
-            figures = measures(
-                predictions(network, chosen.batches(config.training.batch_size), network.config), network.config
-            )
+            config, network = PerformanceRnnConfig.from_dict(checkpoint.config), _network(checkpoint, flags)
+            examples = examples or _judged(opened, config, flags)
+            found = predictions(network, examples.batches(config.training.batch_size), config.network)
+            figures, step = measures(found, config.network), int(checkpoint.meta["step"])
             for name, value in figures.items():
                 summaries.add_scalar(name if name == "loss" else f"metrics/{name}", value, step)
             summaries.flush()
             told = ", ".join(f"{name} {figures[name]:.4f}" for name in ("loss", "perplexity", "accuracy"))
             print(f"step {step}: {told}", file=sys.stderr, flush=True)
+
+
+def _judged(opened: DatasetVersion, config: PerformanceRnnConfig, flags: argparse.Namespace) -> Examples:
+    examples = _split_of(opened, "validation", config).to(_device(flags)).examples(config)
+    if not len(examples):
+        raise InputError(opened.url, "has nothing to judge by", "Raise --eval_ratio", "no_examples")
+    return examples.spread(flags.num_eval_examples)
 
 
 def _new_checkpoints(run_dir: str) -> Iterator[Checkpoint]:
