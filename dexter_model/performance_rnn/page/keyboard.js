@@ -48,7 +48,9 @@ class Keyboard {
     for (const note of this.notes) this.drawNote(pen, note, now, unit, top);
     const lit = new Set(this.notes.filter(({ on }) => on <= now && now < on + LIT).map(({ pitch }) => pitch));
     for (const black of [false, true]) {
-      for (const place of places) if (place.black === black) drawKey(pen, place, lit.has(place.pitch), unit, top, height);
+      for (const place of places) {
+        if (place.black === black) drawKey(pen, place, lit.has(place.pitch), unit, top, height);
+      }
     }
   }
 
@@ -67,9 +69,10 @@ class Keyboard {
 }
 
 function drawKey(pen, { x, wide, black }, lit, unit, top, height) {
+  const gap = black ? 0 : 0.5;
   pen.fillStyle = colour(lit ? "--note" : black ? "--black-key" : "--white-key");
   pen.beginPath();
-  pen.roundRect(x * unit + (black ? 0 : 0.5), top, wide * unit - (black ? 0 : 1), (height - top) * (black ? 0.62 : 1), [0, 0, 3, 3]);
+  pen.roundRect(x * unit + gap, top, wide * unit - 2 * gap, (height - top) * (black ? 0.62 : 1), [0, 0, 3, 3]);
   pen.fill();
 }
 

@@ -89,10 +89,13 @@ const presetButtons = Object.entries(PRESETS).map(([name, weights]) => {
   return { button, weights };
 });
 
+let keeping = null;
+
 function change(changed) {
   Object.assign(settings, changed);
-  history.replaceState(null, "", `#${fragmentOf(settings)}`);
   show();
+  clearTimeout(keeping); // browsers let addresses change now and then, not at every move of a slider
+  keeping = setTimeout(() => history.replaceState(null, "", `#${fragmentOf(settings)}`), 200);
 }
 
 function show() {
@@ -154,7 +157,10 @@ async function play() {
 
 function drawn() {
   keyboard.draw(sound.now());
-  if (player.playing) byId("status").value = `${player.notes} notes · makes ${Math.round(player.events / player.seconds)} events/s`;
+  if (player.playing) {
+    const speed = Math.round(player.events / player.seconds);
+    byId("status").value = `${player.notes} notes · makes ${speed} events/s`;
+  }
   requestAnimationFrame(drawn);
 }
 
@@ -178,7 +184,9 @@ async function midi() {
       const output = access.outputs.get(target.value);
       instrument = output ? new Instrument(output, sound) : null;
     });
-    byId("midi-in").addEventListener("change", ({ target }) => listener.listen(access.inputs.get(target.value) ?? null));
+    byId("midi-in").addEventListener("change", ({ target }) => {
+      listener.listen(access.inputs.get(target.value) ?? null);
+    });
     byId("midi").hidden = false;
     byId("midi-on").hidden = true;
   } catch {

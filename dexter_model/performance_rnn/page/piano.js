@@ -1,8 +1,8 @@
 "use strict";
 /* A piano of our own: strings synthesised once for every third key in four shades of loudness, then played as samples.
 
-   A string's partials are sharp by its stiffness, weaker where the hammer strikes, and die away fast at first and slowly
-   later; a soft hammer leaves the high ones out. */
+   A string's partials are sharp by its stiffness, weaker where the hammer strikes, and die away fast at first and
+   slowly later; a soft hammer leaves the high ones out. */
 
 const RATE = 32000; // of samples, Hz
 const SHADES = [0.25, 0.5, 0.75, 1]; // loudness that each is for, and those below
@@ -85,7 +85,7 @@ function struck(pitch, loudness) {
   const stiffness = 4e-4 * 2 ** ((pitch - 60) / 9);
   const bright = 900 + 5200 * loudness ** 2; // Hz above which the hammer's felt swallows partials
   for (let k = 1; k <= 36; k++) {
-    const partial = k * frequency * Math.sqrt(1 + stiffness * k * k);
+    const partial = k * frequency * Math.sqrt((1 + stiffness * k * k) / (1 + stiffness));
     if (partial > Math.min(14000, RATE * 0.45)) break;
     const strike = Math.abs(Math.sin((Math.PI * k) / 8.3)) + 0.03;
     const level = (strike / k ** 0.7) * Math.exp(-partial / bright);
@@ -128,7 +128,7 @@ function finished(buffer, sound) {
   for (const value of sound) highest = Math.max(highest, Math.abs(value));
   const rise = 0.0015 * RATE, fade = 0.1 * RATE;
   for (let i = 0; i < sound.length; i++) {
-    sound[i] *= (Math.min(1, i / rise) * Math.min(1, (sound.length - i) / fade)) / highest;
+    sound[i] *= (Math.min(1, i / rise) * Math.min(1, (sound.length - 1 - i) / fade)) / highest;
   }
   return buffer;
 }

@@ -154,10 +154,9 @@ def test_the_page_computes_what_the_network_does(kind: str, chromium: Any, tmp_p
 
 @needs_chromium
 @pytest.mark.browser
-def test_weights_of_half_precision_are_read_as_they_were_rounded(chromium: Any, tmp_path: Path) -> None:
+def test_weights_of_half_precision_are_read_as_they_were_rounded(chromium: Any, obeys: Path) -> None:
     values = np.array([0.0, -0.0, 1.0, -1.5, 65504.0, 2.0**-24, 6.1e-5, 0.33325195, -(2.0**-14)], np.float16)
-    export_page(a_checkpoint(lively(STEERED)), tmp_path / "page.html")
-    with Opened(chromium, tmp_path / "page.html") as page:
+    with Opened(chromium, obeys) as page:
         told = base64.b64encode(values.tobytes()).decode()
         found = page("text => Array.from(numbersOf(text, 'float16'))", told)
     assert found == values.astype(np.float64).tolist()
@@ -187,6 +186,24 @@ def test_it_plays_and_stops(chromium: Any, obeys: Path) -> None:
         assert page("performanceRnn.player.playing") is False
         assert page.page.inner_text("#play") == "Play"
         assert page("performanceRnn.level(110)") > 1.5 * page("performanceRnn.level(20)") > 1e-4
+
+
+@needs_chromium
+@pytest.mark.browser
+def test_the_piano_is_in_tune_and_bright_when_it_is_loud(chromium: Any, obeys: Path) -> None:
+    with Opened(chromium, obeys) as page:
+        for pitch in (33, 69, 84):
+            soft, loud = (np.array(page(f"Array.from(struck({pitch}, {how}).getChannelData(0))")) for how in (0.25, 1))
+            assert np.abs(soft).max() == pytest.approx(1.0, abs=1e-6)
+            assert soft[0] == loud[0] == soft[-1] == 0.0
+            spectra = [np.abs(np.fft.rfft(sound, 1 << 19)) for sound in (soft, loud)]
+            hertz = np.fft.rfftfreq(1 << 19, 1 / 32000)
+            wanted = 440 * 2 ** ((pitch - 69) / 12)
+            near = (hertz > 0.8 * wanted) & (hertz < 1.2 * wanted)
+            for spectrum in spectra:
+                assert hertz[near][spectrum[near].argmax()] == pytest.approx(wanted, rel=0.001)
+            centres = [(hertz * spectrum**2).sum() / (spectrum**2).sum() for spectrum in spectra]
+            assert centres[1] > 1.1 * centres[0]
 
 
 @needs_chromium
@@ -261,6 +278,7 @@ def test_settings_are_in_the_address_and_come_back(chromium: Any, obeys: Path) -
         page.page.get_by_text("D minor").click()
         page.page.locator("#gain").fill("150")
         page.page.locator("#conditioning").click()
+        page.until("location.hash.endsWith('|0|150')")
         fragment = page("location.hash")
         settings = page("performanceRnn.settings")
     whole_tone, d_minor, f_major = "1,0,1,0,1,0,1,0,1,0,1,0", "1,0,2,0,1,1,0,1,0,1,1,0", "1,0,1,0,1,2,0,1,0,1,1,0"
