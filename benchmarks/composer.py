@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--target", choices=["epsilon", "v"], default="epsilon")
+    parser.add_argument("--target", choices=["epsilon", "v"], default="v")
     parser.add_argument("--scale", choices=["symmetric", "unit", "standard"], default="symmetric")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -130,8 +130,7 @@ def told(path: Path, segments: ResidentSegments, config: ComposerConfig) -> None
     model, _, statistics = load_composer(load_checkpoint(path))
     held_out = HeldOut(segments, statistics, config, "cpu")
     with torch.no_grad():
-        loss = float(held_out.loss(model))
-    print(f"mean squared error of the noise: {loss:.4f}")
+        print(f"loss: {float(held_out.loss(model)):.4f}; mean squared error of the noise:")
     for name, value in held_out.evaluate(model, path).measures.items():
         print(f"  {name} {value:.4f}")
 

@@ -73,7 +73,7 @@ class NetworkConfig:
         "broadcast", "reference: the original's, whose numbers land on other channels note by note"
     )
     target: Literal["epsilon", "v"] = setting(
-        "epsilon", "what the output is: the noise, or the velocity of Salimans & Ho (2022)"
+        "v", "what the output is: the noise, or the velocity of Salimans & Ho (2022), which needs fewer steps"
     )
     causal: bool = setting(False, "no note hears later ones; the original's means and scales let some through")
     exchange: Literal["rows", "reference"] = setting(
@@ -154,7 +154,7 @@ REFERENCE = ComposerConfig(
         scale="unit",
         outliers=0.0,
     ),
-    NetworkConfig(time_injection="reference", exchange="reference"),
+    NetworkConfig(time_injection="reference", target="epsilon", exchange="reference"),
     training=TrainingConfig(ema_decay=0.0, gradient_clip=1e9, last_time=False, samples=2),
 )
 

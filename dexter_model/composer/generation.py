@@ -77,6 +77,7 @@ class Composer:
         most, rows = config.diffusion.steps, config.data.rows
         must(settings.steps <= most, "steps", "is more than the model's diffusion has", f"Give at most {most}")
         must(len(settings.programs) <= rows, "programs", f"are more than the model's rows ({rows})", "Give fewer")
+        self.tempo = settings.tempo if config.data.clock == "beats" else 60.0  # beats a minute, of files too
         self.device = next(model.parameters()).device
         self.schedule = noise_schedule(config.diffusion)
 
@@ -121,9 +122,8 @@ class Composer:
         settings, data = self.settings, self.config.data
         values = self.statistics.restore(numbers_HN3, data)
         values[..., 0] = values[..., 0].clip(FREQUENCIES[settings.lowest], FREQUENCIES[settings.highest])
-        tempo = settings.tempo if data.clock == "beats" else 60.0
         shortest = None if settings.faithful else data.shortest
-        rows = [played(values[r], r, program, tempo, shortest) for r, program in enumerate(settings.programs)]
+        rows = [played(values[r], r, program, self.tempo, shortest) for r, program in enumerate(settings.programs)]
         notes = np.concatenate(rows)
         return notes[np.argsort(notes["onset_sec"], kind="stable")]
 

@@ -81,12 +81,12 @@ def time_embedding(t_B: Tensor, size: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-def place_encoding(notes: int, channels: int) -> Tensor:
+def place_encoding(notes: int, channels: int, device: torch.device) -> Tensor:
     """(notes, channels) of Vaswani et al. 2017: sines and cosines of a note's place in turn."""
-    pair = torch.arange(channels, dtype=torch.float64) // 2
-    angle = torch.arange(notes, dtype=torch.float64)[:, None] / 10_000.0 ** (2 * pair / channels)
-    odd = torch.arange(channels) % 2 == 1
-    return torch.where(odd, angle.cos(), angle.sin()).float()
+    channel = torch.arange(channels, device=device)
+    place = torch.arange(notes, device=device, dtype=torch.float64)[:, None]
+    angle = place / 10_000.0 ** ((channel // 2 * 2).double() / channels)
+    return torch.where(channel % 2 == 1, angle.cos(), angle.sin())
 
 
 class ComposerUnet(nn.Module):
@@ -122,7 +122,8 @@ class ComposerUnet(nn.Module):
         x, time_BE = x_BHN3.transpose(2, 3), time_embedding(t_B, self.config.time_embedding).to(x_BHN3)
         if self.by_rows:
             x, time_BE = x.flatten(0, 1)[:, None], time_BE.repeat_interleave(rows, dim=0)
-        x = self.input(x) + self.place(place_encoding(x_BHN3.shape[2], self.config.channels).to(x_BHN3)).T
+        places = place_encoding(x_BHN3.shape[2], self.config.channels, x.device).to(x_BHN3)
+        x = self.input(x) + self.place(places).T
         if self.by_rows:
             x = x + self.program(program_BH).flatten(0, 1)[:, None, :, None]
         heard_BH = active_BH | ~active_BH.any(dim=1, keepdim=True)  # an empty segment hears itself, lest it be NaN

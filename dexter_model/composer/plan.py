@@ -35,7 +35,7 @@ class Composing:
 
     pieces: int = 8
     seed: int = 13
-    steps: int = 50  # evaluations of the network
+    steps: int = 20  # evaluations of the network
     sampler: Sampler = "dpm-solver++"
     eta: float = 0.0  # of DDIM: share of DDPM's noise
     batch_size: int = 64  # pieces composed together

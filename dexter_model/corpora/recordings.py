@@ -79,16 +79,18 @@ def midi(root: Path) -> list[PieceSource]:
 
     Files named ``Composer_piece`` are works by the rule of ``works``; of others nothing is known, each is its own.
     """
-    pieces: list[PieceSource] = []
-    for path in files_below(root):
-        key = key_of(path, root)
-        if _OF_RECORDS.fullmatch(path.name):
-            pieces += (_alone(f"{key}{record}", place_of(path) + record) for record in _records(path))
-        elif path.suffix.lower() in _PLAYED and path.stem.partition("_")[0].isalpha() and "_" in path.stem:
-            pieces.append(named_piece("MIDI", key, path.stem, None, [PerformanceSource(key, place_of(path), None, "")]))
-        elif path.suffix.lower() in _PLAYED:
-            pieces.append(_alone(key, place_of(path)))
-    return pieces
+    return [piece for path in files_below(root) for piece in in_file(path, key_of(path, root))]
+
+
+def in_file(path: Path, key: str) -> list[PieceSource]:
+    """What a file, whose key in its corpus is given, holds as ``midi`` sees it: none, one or many."""
+    if _OF_RECORDS.fullmatch(path.name):
+        return [_alone(f"{key}{record}", place_of(path) + record) for record in _records(path)]
+    if path.suffix.lower() not in _PLAYED:
+        return []
+    if path.stem.partition("_")[0].isalpha() and "_" in path.stem:
+        return [named_piece("MIDI", key, path.stem, None, [PerformanceSource(key, place_of(path), None, "")])]
+    return [_alone(key, place_of(path))]
 
 
 def _records(path: Path) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Music of different lengths is not comparable (a long piece has a wider range than its beginning), so everything is cut
 into excerpts of ``SECONDS``, from its first onset on: long enough for a phrase, short enough that half a minute of
-generated music has two. The features are those of Yang and Lerch (2018) and velocity. Each is there twice: as a short
+generated music has two. The features are those of Yang and Lerch (2018) and velocity; of their melodic ones the
+intervals of the upper line, without which notes in any order would do. Each is there twice: as a short
 vector of an excerpt, whose distances to other excerpts are compared, and as a histogram of its values, of which those
 of any number of pieces can be added up. Loudness, durations and time between onsets are told by mean and standard
 deviation: music without any dynamics has the right mean.
@@ -41,6 +42,7 @@ _TIMES = np.arange(-6.0, 4.25, 0.25)  # 1/64 s to 16 s in quarter octaves
 TRAITS = (
     Trait("pitch_range", "Pitch range", "semitones", np.arange(0.0, 92.0, 6.0)),
     Trait("pitch_classes", "Pitch classes", "pitch class", np.arange(13.0), circular=True),
+    Trait("melody", "Intervals of the upper line", "semitones", np.arange(-18.5, 19.5)),
     Trait("density", "Note density", "notes/s", np.arange(-1.0, 6.5, 0.5), octaves=True),
     Trait("ioi", "Inter-onset interval", "s", _TIMES, octaves=True),
     Trait("velocity", "Velocity", "MIDI velocity", np.arange(0.0, 129.0, 4.0)),
@@ -54,8 +56,8 @@ class Excerpts:
     """The excerpts of one piece.
 
     Attributes:
-        vectors: by feature, (excerpts, d): range, 12 shares of pitch classes, log2 of notes a second; means and
-            standard deviations of log2 IOI, velocity, log2 duration and of how many notes sound.
+        vectors: by feature, (excerpts, d): range, shares of pitch classes and of intervals, log2 of notes a second; means
+            and standard deviations of log2 IOI, velocity, log2 duration and of how many notes sound.
         histograms: by feature, (excerpts, bins): excerpts, notes, intervals, or for polyphony seconds.
         sparse: excerpts with too few notes, which are not among these.
     """
@@ -119,37 +121,39 @@ def _described(cut: _Cut) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
     np.maximum.at(highest, cut.row, pitch)
     spread = (highest - lowest).astype(float)
     density = np.log2(np.bincount(cut.row, minlength=cut.rows) / cut.lasting)
-    interval_row, interval = _intervals(cut)
+    following, waited, leapt = _chords(cut)
     lasting = np.log2(np.maximum(cut.end - cut.onset, 1e-3))
     every = np.arange(cut.rows)
     level_row, level, seconds = _polyphony(cut)
     values = {
         "pitch_range": (every, spread, None),
         "pitch_classes": (cut.row, pitch % 12 + 0.5, None),
+        "melody": (following, leapt, None),
         "density": (every, density, None),
-        "ioi": (interval_row, interval, None),
+        "ioi": (following, waited, None),
         "velocity": (cut.row, velocity, None),
         "duration": (cut.row, lasting, None),
         "polyphony": (level_row, level, seconds),
     }
     histograms = {t.name: _histograms(*values[t.name], t.edges, cut.rows) for t in TRAITS}
-    classes = histograms["pitch_classes"]
     vectors = {name: _moments(*values[name], cut.rows) for name in ("ioi", "velocity", "duration", "polyphony")}
     vectors |= {"pitch_range": spread[:, None], "density": density[:, None]}
-    vectors["pitch_classes"] = classes / np.maximum(classes.sum(axis=1, keepdims=True), 1)
+    for name in ("pitch_classes", "melody"):
+        vectors[name] = histograms[name] / np.maximum(histograms[name].sum(axis=1, keepdims=True), 1)
     return vectors, histograms
 
 
-def _intervals(cut: _Cut) -> tuple[np.ndarray, np.ndarray]:
-    """Log2 of the times between chords that begin in one excerpt, and which it is."""
+def _chords(cut: _Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From one chord to the next of an excerpt: which it is, log2 of the time between, steps of the highest notes."""
     begins = np.flatnonzero(np.diff(cut.onset, prepend=-np.inf) > CHORD_SEC)
     row, onset = cut.row[begins], cut.onset[begins]
+    highest = np.maximum.reduceat(cut.notes["pitch"].astype(int), begins) if len(begins) else begins
     same = row[1:] == row[:-1]
-    return row[1:][same], np.log2(np.diff(onset)[same])
+    return row[1:][same], np.log2(np.diff(onset)[same]), np.diff(highest)[same].astype(float)
 
 
 def _polyphony(cut: _Cut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spells during which a number of notes sounds: excerpt, number, seconds. Nothing rings on into the next excerpt."""
+    """Spells during which a number of notes sounds: excerpt, number, seconds. Excerpts end with silence."""
     stop = (cut.begins + cut.lasting)[cut.row]
     row = np.concatenate([cut.row, cut.row])
     at = np.concatenate([cut.onset, np.minimum(cut.end, stop)])

@@ -85,12 +85,12 @@ def _comparison(
         "high": None if math.isnan(change.high) else change.high,
         "worse_by": worse * change.mean,
         "tolerance": allowed,
-        "verdict": _verdict(worse * change.mean, [worse * change.low, worse * change.high], allowed),
+        "verdict": verdict_on(worse * change.mean, [worse * change.low, worse * change.high], allowed),
         "pieces": sorted(pieces, key=lambda row: -worse * row["change"]),
     }
 
 
-def _verdict(worse_by: float, interval: list[float], allowed: float) -> str:
+def verdict_on(worse_by: float, interval: list[float], allowed: float) -> str:
     """What a worsening with its interval means; without an interval (one piece, NaN) nothing is clear."""
     if min(interval) > 0:
         return REGRESSION if worse_by > allowed else WORSE

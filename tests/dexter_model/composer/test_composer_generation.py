@@ -97,6 +97,17 @@ def test_instruments_are_rows(tmp_path: Path) -> None:
         next(generate(model, Composing(programs=(0, 1, 2, 3))))
 
 
+def test_beats_are_played_at_the_tempo_asked_for_and_files_say_so(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "model", replace(CONFIG, data=DataConfig(notes=32, clock="beats")))
+    composer = Composer.of(model, Composing(steps=2, tempo=120.0))
+    (notes,) = composer.compose([0])
+    np.testing.assert_allclose(notes["onset_sec"], notes["onset_beat"] / 2)
+    write_composition(notes, tmp_path / "a.mid", composer.tempo)
+    read = load_recording(tmp_path / "a.mid")
+    np.testing.assert_allclose(read["onset_sec"], notes["onset_sec"], atol=1e-6)
+    np.testing.assert_array_equal(read["pitch"], notes["pitch"])
+
+
 GOLDEN = np.array([[261.626, 0.5, 0.0], [329.628, 0.25, 0.125], [391.995, 1.0, 0.5]])
 
 

@@ -20,6 +20,7 @@ from dexter_model.composer.loss import diffusion_loss, errors, noise_errors
 from dexter_model.composer.plan import REFERENCE as AS_THE_ORIGINAL
 from dexter_model.composer.plan import Composing
 from dexter_model.composer.train_arrays import train_on_arrays
+from dexter_model.diffusion.config import DiffusionConfig
 from dexter_model.diffusion.schedule import linear_schedule
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
@@ -29,7 +30,7 @@ from dexter_model.training.loop import FitResult, Hooks, Progress, learning_rate
 QUICK = TrainingConfig(
     steps=4, batch_size=4, validation_segments=4, log_every=1, validate_every=2, checkpoint_every=2, transpose=3
 )
-CONFIG = ComposerConfig(DataConfig(notes=16), NetworkConfig(channels=16), training=QUICK)
+CONFIG = ComposerConfig(DataConfig(notes=16), NetworkConfig(channels=16, target="epsilon"), training=QUICK)
 
 
 def split(config: ComposerConfig = CONFIG, seed: int = 0) -> ResidentSegments:
@@ -164,7 +165,7 @@ def test_validation_tells_by_feature_and_time_and_composes_samples(tmp_path: Pat
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     rows: list[Progress] = []
-    config = replace(CONFIG, training=replace(QUICK, steps=2, samples=2))
+    config = replace(CONFIG, training=replace(QUICK, steps=2, samples=2), diffusion=DiffusionConfig(steps=12))
     result = train(tmp_path, config, hooks=Hooks(logged=rows.append))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

@@ -1,0 +1,326 @@
+"""One unit of work: folders of generated music and a data set in, how like people's music it is out.
+
+Each generated file is a job of its own, read in a sandbox; a few run in this process, many are fanned out. The data
+set's own music is read here: it comes shard by shard, and all of training is needed at once to look copies up. What is
+written depends on the data set, the files, the code and the seed alone: no times, no paths.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from dexter_model.dataset.recordings import Recording
+from dexter_model.dataset.store import DatasetVersion, open_version
+from dexter_model.digests import code_version, file_digest, json_digest, sha256_bytes
+from dexter_model.errors import InputError
+from dexter_model.metrics.contests import Refused
+from dexter_model.metrics.generated import (
+    HALVES,
+    HUMAN,
+    MAIN,
+    RESAMPLES,
+    Drawn,
+    Played,
+    Table,
+    distributions,
+    judged,
+    rows,
+)
+from dexter_model.metrics.generated_copies import LENGTHS, Training, steps
+from dexter_model.metrics.generated_features import LEAST_NOTES, SECONDS, Excerpts, excerpts
+from dexter_model.metrics.generated_regression import GeneratedTolerance, regression
+from dexter_model.places import absolute, copy_of, join, local, name_of, names, read, write
+from dexter_model.reading.recording import MIDI, load_recording
+from dexter_model.reading.sandbox import Sandbox
+from dexter_model.tally import count
+from tasks.cluster import WorkerDied, fan_out
+from tasks.orchestration import task
+from tasks.progress import track
+
+FORMAT = "dexter-judgement-1"
+JUDGEMENT, DRAWS = "judgement.json", "draws.parquet"
+SEED = 13
+FEW_FILES = 200  # read in this process unless asked otherwise
+HELD_OUT, TRAINING = "test", "train"
+
+
+@dataclass(frozen=True)
+class GeneratedFile:
+    """A MIDI file of a system; ``name`` is its path in the system's folder."""
+
+    system: str
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What is kept of a piece once its notes were looked at."""
+
+    excerpts: Excerpts
+    steps: np.ndarray
+
+
+@dataclass(frozen=True)
+class JudgeResult:
+    """What was written: the folder, a digest of every figure, the rows (``metrics.generated.rows``), who was refused.
+
+    ``regression`` is the verdict on it beside a baseline (``metrics.generated_regression``), None where there was none.
+    """
+
+    out: str
+    digest: str
+    rows: list[dict[str, Any]]
+    pieces: int
+    refused: list[dict[str, str]]
+    regression: dict[str, Any] | None = None
+
+
+class FileReader:
+    """Reads generated files, in a child process that it keeps."""
+
+    def __init__(self) -> None:
+        self.sandbox = Sandbox()
+
+    def run(self, job: GeneratedFile) -> Heard | Refused:
+        """What a file sounds like, or why it cannot be read."""
+        try:
+            return hear(self.sandbox.call(load_recording, job.path))
+        except Exception as error:  # whatever a parser trips over is that file's trouble
+            code = error.code if isinstance(error, InputError) else "performance_unreadable"
+            reason = error.reason if isinstance(error, InputError) else str(error).partition("\n")[0]
+            return Refused(job.system, job.name, code, reason)
+
+    def close(self) -> None:
+        """End the child process."""
+        self.sandbox.close()
+
+
+def hear(notes: np.ndarray) -> Heard:
+    """What of a piece's notes (n,) RECORDED_NOTE is compared."""
+    return Heard(excerpts(notes), steps(notes))
+
+
+@task(name="judge")
+def judge(
+    store_url: str,
+    folders: Mapping[str, str | Path],
+    out: str | Path,
+    version: str | None = None,
+    *,
+    baseline: str | Path | None = None,
+    tolerance: GeneratedTolerance | None = None,
+    workers: int | None = None,
+    seed: int = SEED,
+) -> JudgeResult:
+    """Compare generated music with the held-out music of a data set, and look for copies of its training music.
+
+    Writes ``judgement.json`` (figures with 95 % intervals, distributions, every piece's copies) and ``draws.parquet``
+    (what intervals and later regressions are made of) into ``out``.
+
+    Args:
+        store_url: the data set, of encoding ``notes``.
+        folders: of MIDI files at any depth, by what tables call the system.
+        out: folder.
+        version: of the data set; the current one when None.
+        baseline: folder of an earlier judgement to compare with; a verdict is written, nothing is raised.
+        tolerance: how much worse than the baseline is tolerated.
+        workers: Ray actors; 0 does all in this process, None decides by the number of files.
+        seed: of the halves of the held-out music and of the bootstrap.
+
+    Raises:
+        InputError: a folder holds no MIDI file, or none that can be read (``nothing_generated``); the data set holds
+            no notes (``other_encoding``) or too few works (``no_held_out``); or the baseline cannot be read
+            (``baseline_unreadable``), would be overwritten (``baseline_is_out``) or is on other music
+            (``baseline_unlike``).
+    """
+    if HUMAN in folders:
+        raise InputError(HUMAN, "is what people are called in tables", "Choose another name", "option_invalid")
+    earlier = read_baseline(baseline, out) if baseline is not None else None
+    data = open_version(store_url, version)
+    jobs = [job for system, folder in folders.items() for job in _files(system, folder)]
+    training = Training((_name(r), steps(r.notes)) for r in data.recordings(TRAINING))
+    held_out = _held_out(data, training)
+    heard, refused = _heard(jobs, workers)
+    systems = _systems(jobs, heard, training)
+    if not systems:
+        raise InputError(", ".join(folders), f"no file can be read: {refused[0].reason}", "", "nothing_generated")
+    tables = judged(systems, held_out, seed)
+    content = _content(data, jobs, systems, held_out, training, seed)
+    content |= {"rows": rows(tables), "refused": [asdict(each) for each in refused]}
+    draws = _as_parquet(tables)
+    content["draws_digest"] = sha256_bytes(draws)
+    if earlier is not None:
+        content["regression"] = hold_against(earlier, tables, content, tolerance or GeneratedTolerance())
+    write(join(out, DRAWS), draws)
+    write(join(out, JUDGEMENT), (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    digest = json_digest([content["draws_digest"], content["rows"], content["pieces"]])
+    verdict = content.get("regression")
+    return JudgeResult(str(out), digest, content["rows"], len(jobs), content["refused"], verdict)
+
+
+def _files(system: str, folder: str | Path) -> list[GeneratedFile]:
+    """The MIDI files of a folder, hidden ones aside."""
+    below = local(folder, missing_ok=True)
+    found = [name for name in names(below) if name.lower().endswith(MIDI) and not Path(name).name.startswith(".")]
+    if not found:
+        raise InputError(folder, "holds no MIDI file", "Give the folder of generated pieces", "nothing_generated")
+    return [GeneratedFile(system, name, absolute(below / name)) for name in found]
+
+
+def _name(recording: Recording) -> str:
+    return f"{recording.corpus}/{recording.key}"
+
+
+def _held_out(data: DatasetVersion, training: Training) -> list[Played]:
+    """People's pieces of the held-out split; those that rules made, only where there are no others."""
+    every = [(r.performances[0]["synthetic"], r, hear(r.notes)) for r in data.recordings(HELD_OUT)]
+    real = [each for each in every if not each[0]] or every
+    return [Played(_name(r), r.work, heard.excerpts, training.copied(heard.steps)) for _, r, heard in real]
+
+
+def _heard(jobs: Sequence[GeneratedFile], workers: int | None) -> tuple[dict[int, Heard], list[Refused]]:
+    """What could be read, by number of the job, and what could not."""
+    wanted = 0 if workers is None and len(jobs) < FEW_FILES else workers
+    make: Callable[[], FileReader] = FileReader
+    found: dict[int, Heard | Refused] = {}
+    for number, result in track(fan_out(make, jobs, workers=wanted), len(jobs), "Reading generated music"):
+        found[number] = _died(jobs[number], result) if isinstance(result, WorkerDied) else result
+        count("pieces_done", work="judge")
+    refused = [each for _, each in sorted(found.items()) if isinstance(each, Refused)]
+    for each in refused:
+        count("quarantined", work="judge", code=each.code)
+    return {number: each for number, each in found.items() if isinstance(each, Heard)}, refused
+
+
+def _died(job: GeneratedFile, died: WorkerDied) -> Refused:
+    return Refused(job.system, job.name, "worker_died", died.reason)
+
+
+def _systems(jobs: Sequence[GeneratedFile], heard: Mapping[int, Heard], training: Training) -> dict[str, list[Played]]:
+    systems: dict[str, list[Played]] = {}
+    for number in sorted(heard):
+        job, piece = jobs[number], heard[number]
+        played = Played(job.name, f"{job.system}/{job.name}", piece.excerpts, training.copied(piece.steps))
+        systems.setdefault(job.system, []).append(played)
+    return systems
+
+
+def _content(
+    data: DatasetVersion,
+    jobs: Sequence[GeneratedFile],
+    systems: Mapping[str, Sequence[Played]],
+    held_out: Sequence[Played],
+    training: Training,
+    seed: int,
+) -> dict[str, Any]:
+    """``judgement.json`` but its figures: where they come from, the distributions, the pieces."""
+    files = {name: [[j.name, file_digest(copy_of(j.path))] for j in jobs if j.system == name] for name in systems}
+    of_held_out = data.catalogue.filter(split=HELD_OUT).sort("corpus", "key").select("corpus", "key", "digest").rows()
+    about = [{"name": name, "digest": json_digest(files[name]), **_about(played)} for name, played in systems.items()]
+    return {
+        "format": FORMAT,
+        "data_set": {"version": data.id, "digest": data.digest},
+        "held_out": {"digest": json_digest(of_held_out), "works": len({p.work for p in held_out}), **_about(held_out)},
+        "training": {"pieces": len(training.names), "left_out": training.left_out, "notes": training.notes},
+        "excerpts": {"seconds": SECONDS, "least_notes": LEAST_NOTES},
+        "systems": about,
+        "code_version": code_version(),
+        "seed": seed,
+        "bootstrap": {"unit": "piece", "level": 0.95, "resamples": RESAMPLES, "halves": HALVES},
+        "distributions": distributions({**systems, HUMAN: held_out}),
+        "pieces": [_piece(name, played) for name, pieces in systems.items() for played in pieces],
+    }
+
+
+def _about(pieces: Sequence[Played]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for piece in pieces:
+        found.update(excerpts=len(piece.excerpts), sparse=piece.excerpts.sparse, notes=piece.copied.notes)
+    return {"pieces": len(pieces), "excerpts": found["excerpts"], "sparse": found["sparse"], "notes": found["notes"]}
+
+
+def _piece(system: str, played: Played) -> dict[str, Any]:
+    copied = played.copied
+    rates = {str(n): copied.rate(n) if copied.sequences[n] else None for n in LENGTHS}
+    found = {"system": system, "piece": played.name, "notes": copied.notes, "copied": rates}
+    return found | {"longest": copied.longest, "nearest": copied.nearest}
+
+
+def _as_parquet(tables: Mapping[str, Table]) -> bytes:
+    """A row a system, feature and measure: value and draws, which a later judgement is held against."""
+    found = [
+        {"system": system, "feature": feature, "measure": measure, "value": drawn.value, "draws": drawn.draws.tolist()}
+        for system, table in tables.items()
+        for (feature, measure), drawn in table.items()
+        if not feature or measure in MAIN
+    ]
+    schema = {"system": pl.String, "feature": pl.String, "measure": pl.String, "value": pl.Float64}
+    buffer = io.BytesIO()
+    pl.DataFrame(found, schema=schema | {"draws": pl.List(pl.Float64)}).write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A judgement as it was stored: what people call it, ``judgement.json``, and its figures with their draws."""
+
+    name: str
+    content: dict[str, Any]
+    tables: dict[str, Table]
+
+
+def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
+    """Read a judgement's folder.
+
+    Raises:
+        InputError: it is none, is damaged (``baseline_unreadable``), or would be overwritten (``baseline_is_out``).
+    """
+    if copy_of(folder).resolve() == copy_of(out).resolve():
+        reason = "is where this judgement goes, and would be overwritten"
+        raise InputError(folder, reason, "Name another folder with --out", "baseline_is_out")
+    try:
+        content = json.loads(read(join(folder, JUDGEMENT)))
+        data = read(join(folder, DRAWS))
+        if sha256_bytes(data) != content["draws_digest"]:
+            raise ValueError(f"{DRAWS} is not the one it was written with")
+        tables: dict[str, Table] = {}
+        for row in pl.read_parquet(io.BytesIO(data)).iter_rows(named=True):
+            drawn = Drawn(float(row["value"]), np.array(row["draws"], float))
+            tables.setdefault(row["system"], {})[row["feature"], row["measure"]] = drawn
+        assert isinstance(content["held_out"]["digest"], str)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, pl.exceptions.PolarsError) as error:
+        reason = f"not a judgement ({type(error).__name__}: {error})"
+        raise InputError(folder, reason, "Give a folder that `dexter evaluate` wrote", "baseline_unreadable") from error
+    return Baseline(name_of(folder), content, tables)
+
+
+def hold_against(
+    baseline: Baseline, tables: Mapping[str, Table], content: Mapping[str, Any], tolerance: GeneratedTolerance
+) -> dict[str, Any]:
+    """The verdict on a new judgement, as JSON values.
+
+    Raises:
+        InputError: it is on other held-out music or with another seed, or has no system in common
+            (``baseline_unlike``).
+    """
+    alike = [(each["held_out"]["digest"], each["seed"], each["excerpts"]) for each in (baseline.content, content)]
+    if alike[0] != alike[1]:
+        reason = "was measured on other held-out music, or with another seed"
+        raise InputError(baseline.name, reason, "Judge its pieces again on this data set", "baseline_unlike")
+    verdict = regression(tables, baseline.tables, tolerance)
+    if not verdict["comparisons"] and not verdict["lost"]:
+        reason = "has no system in common with this judgement"
+        raise InputError(baseline.name, reason, "Give systems the names they have there", "baseline_unlike")
+    about = {name: baseline.content.get(name) for name in ("draws_digest", "data_set", "code_version")}
+    about |= {"name": baseline.name, "same_data_set": about["data_set"] == content["data_set"]}
+    return {"baseline": about, "tolerance": asdict(tolerance), **verdict}
