@@ -19,6 +19,7 @@ from dexter_model.places import join, read, write
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.report.denoising import animation, excerpt, trajectory
 from dexter_model.report.examples import Example, choose, piece_example, score_example
+from dexter_model.report.generated import generated_examples, generated_section
 from dexter_model.report.html import count, icon, render_page
 from dexter_model.report.sections import (
     data_section,
@@ -34,6 +35,7 @@ from dexter_model.synthesis import why_silent
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.baseline import EVALUATION
 from tasks.evaluate import read_folders
+from tasks.judge import JUDGEMENT
 from tasks.orchestration import task
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ EXAMPLES = 3
 class ReportInputs:
     """Where a report's parts are; None or empty for those there are not.
 
+    ``judgement`` is the folder that ``tasks.judge`` wrote, ``generated`` the folders of the music it judged, by system.
     ``stages`` are records of what ran: ``name``, ``seconds``, and whatever else is worth telling, in it or in a
     ``result`` of it. ``sampling`` is how the checkpoint samples where it is shown at work.
     """
@@ -60,6 +63,8 @@ class ReportInputs:
     external: Mapping[str, str | Path] = field(default_factory=dict)
     evaluation: str | Path | None = None
     sweep: str | Path | None = None
+    judgement: str | Path | None = None
+    generated: Mapping[str, str | Path] = field(default_factory=dict)
     stages: Sequence[Mapping[str, Any]] = ()
     title: str = "DExter: corpora in, evaluated performances out"
 
@@ -81,6 +86,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> str:
     data = open_version(inputs.store_url, inputs.version) if inputs.store_url else None
     evaluation = _read(inputs.evaluation, EVALUATION, "tables") if inputs.evaluation else None
     sweep = _read(inputs.sweep, SWEEP, "comparison") if inputs.sweep else None
+    judgement = _read(inputs.judgement, JUDGEMENT, "rows") if inputs.judgement else None
     checkpoint = _read_checkpoint(inputs.checkpoint) if inputs.checkpoint else None
     section = data_section(data) if data else None
     renders = [render for folder in read_folders(inputs.renders, inputs.external) for render in folder.renders]
@@ -99,6 +105,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> str:
         "training": training_section(checkpoint["meta"]) if checkpoint else None,
         "sweep": sweep_section(sweep, _of_settings(inputs.sweep)) if sweep and inputs.sweep else None,
         "evaluation": evaluation_section(evaluation) if evaluation else None,
+        "generated": _generated(judgement, inputs.generated, data) if judgement else None,
         "denoising": _denoising(inputs, renders, data) if inputs.checkpoint and renders else None,
         "examples": examples,
         "silent": why_silent(),
@@ -149,6 +156,15 @@ def _example(renders: list[Render], data: DatasetVersion | None, sandbox: Sandbo
         return piece_example(piece, renders, sandbox, sounds=sounds)
     except InputError:
         return None
+
+
+def _generated(
+    judgement: Mapping[str, Any], folders: Mapping[str, str | Path], data: DatasetVersion | None
+) -> dict[str, Any]:
+    with Sandbox() as sandbox:
+        return generated_section(
+            judgement, generated_examples(judgement, folders, data, sandbox, sounds=not why_silent())
+        )
 
 
 def _denoising(inputs: ReportInputs, renders: Sequence[Render], data: DatasetVersion | None) -> dict[str, Any] | None:
