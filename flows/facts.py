@@ -13,6 +13,7 @@ from tasks.runs import PASSED, REGRESSION
 if TYPE_CHECKING:
     from tasks.build import BuildResult
     from tasks.evaluate import EvaluationResult
+    from tasks.judge import JudgeResult
     from tasks.render import RenderResult
     from tasks.train import TrainResult
 
@@ -50,8 +51,10 @@ def of_renders(result: RenderResult) -> dict[str, Any]:
     }
 
 
-def of_evaluation(result: EvaluationResult) -> dict[str, Any]:
+def of_evaluation(result: EvaluationResult | JudgeResult) -> dict[str, Any]:
     """The verdict if there is a baseline, the main figures of every system, and what was compared."""
+    if not hasattr(result, "renders"):
+        return _of_judgement(result)
     from dexter_model.metrics.regression import headline  # polars: not for who renders one file
 
     content: dict[str, Any] = json.loads(places.read(places.join(str(result.out), "evaluation.json")))
@@ -62,6 +65,28 @@ def of_evaluation(result: EvaluationResult) -> dict[str, Any]:
         "quarantined": len(result.refused),
         "inputs": {"data set": content["data_set"]["digest"], **systems},
         "figures": figures(content),
+    }
+    if result.regression:
+        facts["verdict"] = PASSED if result.regression["passed"] else REGRESSION
+        facts["headline"] = headline(result.regression)
+    return facts
+
+
+def _of_judgement(result: JudgeResult) -> dict[str, Any]:
+    from dexter_model.metrics.generated_regression import headline
+
+    content: dict[str, Any] = json.loads(places.read(places.join(result.out, "judgement.json")))
+    systems = {f"system {system['name']}": system["digest"] for system in content["systems"]}
+    main: dict[str, dict[str, float]] = {}
+    for row in result.rows:
+        if not row["feature"] and row["mean"] is not None:
+            main.setdefault(row["system"], {})[row["measure"]] = round(row["mean"], 4)
+    facts = {
+        "digest": result.digest,
+        "renders": result.pieces,
+        "quarantined": len(result.refused),
+        "inputs": {"data set": content["data_set"]["digest"], **systems},
+        "figures": main,
     }
     if result.regression:
         facts["verdict"] = PASSED if result.regression["passed"] else REGRESSION

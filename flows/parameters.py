@@ -11,6 +11,7 @@ from dexter_model.composer.plan import Composing
 from dexter_model.errors import InputError
 from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, ExpressionConfig, TrainingConfig
 from dexter_model.expression.plan import Sampler, Sampling
+from dexter_model.metrics.generated_regression import GeneratedTolerance
 from dexter_model.metrics.tolerance import Tolerance
 from dexter_model.performance_rnn import config as rnn
 from dexter_model.performance_rnn.settings import GenerationSettings
@@ -224,6 +225,9 @@ class EvaluateParameters(_Parameters):
     external: dict[str, str] = Field({}, description="folders CORPUS/PIECE.mid of other renderers, by name")
     baseline: str | None = Field(None, description="folder of an earlier evaluation or run; fail when worse than it")
     tolerance: Tolerance = Field(Tolerance(), description="how much worse than the baseline is tolerated")
+    generated_tolerance: GeneratedTolerance = Field(
+        default=GeneratedTolerance(), description="the same of generated music, on a data set without scores"
+    )
     out: Place = Field(f"{OUT}/evaluation", description="folder for the tables")
     workers: Workers = None
 

@@ -17,7 +17,7 @@ from dexter_model.dataset.encodings import Codecs, Encoding
 from dexter_model.dataset.piece import digest_or_empty
 from dexter_model.dataset.splits import split_of_works
 from dexter_model.digests import json_digest
-from dexter_model.places import copy_of
+from dexter_model.places import copy_of, record_of
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TRANSIENT = frozenset({"unreadable", "worker_died"})
 SHARD_BYTES = 32 << 20  # of sources at most: some 10 MB of arrays
 SHARDS_WANTED = 16  # small corpora are cut too, so that workers share the work and a killed build loses little of it
+RECORD_BYTES = 20_000  # of a performance in a file of many, more or less
 _REASONS_TOLD = 3
 CODECS = Codecs()
 Fingerprint = Mapping[str, Any]
@@ -222,4 +223,6 @@ def source_bytes(source: PieceSource) -> int:
 
 
 def _size(path: str) -> int:
+    if record_of(path)[1]:
+        return RECORD_BYTES
     return os.path.getsize(copy_of(path)) if copy_of(path).is_file() else 0
