@@ -50,6 +50,7 @@ FORMAT = "dexter-judgement-1"
 JUDGEMENT, DRAWS = "judgement.json", "draws.parquet"
 SEED = 13
 FEW_FILES = 200  # read in this process unless asked otherwise
+LISTED = 3  # pieces of each system with the longest copied runs
 HELD_OUT, TRAINING = "test", "train"
 
 
@@ -239,6 +240,7 @@ def _content(
         "bootstrap": {"unit": "piece", "level": 0.95, "resamples": RESAMPLES, "halves": HALVES},
         "distributions": distributions({**systems, HUMAN: held_out}),
         "pieces": [_piece(name, played) for name, pieces in systems.items() for played in pieces],
+        "longest": [row for name, pieces in {**systems, HUMAN: held_out}.items() for row in _longest(name, pieces)],
     }
 
 
@@ -247,6 +249,12 @@ def _about(pieces: Sequence[Played]) -> dict[str, int]:
     for piece in pieces:
         found.update(excerpts=len(piece.excerpts), sparse=piece.excerpts.sparse, notes=piece.copied.notes)
     return {"pieces": len(pieces), "excerpts": found["excerpts"], "sparse": found["sparse"], "notes": found["notes"]}
+
+
+def _longest(system: str, pieces: Sequence[Played]) -> list[dict[str, Any]]:
+    """The pieces with the longest copied runs."""
+    order = sorted(pieces, key=lambda piece: (-piece.copied.longest, piece.name))
+    return [_piece(system, piece) for piece in order[:LISTED]]
 
 
 def _piece(system: str, played: Played) -> dict[str, Any]:

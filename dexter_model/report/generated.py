@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dexter_model.errors import InputError
 from dexter_model.metrics.generated import HUMAN
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from dexter_model.reading.sandbox import Sandbox
 
 SHOWN = 2  # pieces of each system
-COPIERS = 5  # pieces with the longest copied runs that are listed
 PITCHES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 MEASURES = (
     (
@@ -67,7 +67,7 @@ def generated_section(judgement: Mapping[str, Any], examples: Sequence[Example] 
             f"wherever it begins, looked up in {count(training['pieces'], 'training piece')} of "
             f"{number(training['notes'])} notes. Music in one style shares some: compare with people's other works."
         ),
-        "copiers": _copiers(judgement["pieces"]),
+        "longest": _longest(judgement["longest"]),
         "refused": judgement["refused"],
         "examples": list(examples),
     }
@@ -115,10 +115,9 @@ def _unit(trait: Trait) -> str:
     return "octaves" if trait.octaves else "semitones" if trait.circular else trait.unit
 
 
-def _copiers(pieces: Sequence[Row]) -> list[Row]:
+def _longest(pieces: Sequence[Row]) -> list[Row]:
     """The pieces with the longest runs of notes that one training piece has too."""
-    worst = sorted(pieces, key=lambda piece: (-piece["longest"], piece["system"], piece["piece"]))
-    return [piece | {"rate": _percent(piece["copied"][str(LENGTHS[0])])} for piece in worst[:COPIERS]]
+    return [piece | {"rate": _percent(piece["copied"][str(LENGTHS[0])])} for piece in pieces]
 
 
 def _percent(rate: float | None) -> str:
@@ -152,6 +151,7 @@ def _labelled(axes: Axes, trait: Trait, shares: Sequence[np.ndarray]) -> None:
     axes.set_xlim(
         trait.edges[max(some.min(initial=0) - 1, 0)], trait.edges[min(some.max(initial=1) + 2, len(trait.edges) - 1)]
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if trait.octaves:
         ticks = np.arange(np.ceil(trait.edges[0]), trait.edges[-1] + 1, 2)
         axes.set_xticks(ticks, [f"1/{2**-t:.0f}" if t < 0 else f"{2**t:.0f}" for t in ticks])

@@ -147,7 +147,10 @@ const player = new Player(network, () => controls(settings), sound);
 async function play() {
   if (player.playing) player.stop();
   else {
-    piano ??= new Piano(new AudioContext());
+    if (!piano) {
+      piano = new Piano(new AudioContext());
+      piano.warm();
+    }
     await piano.context.resume();
     player.start();
   }

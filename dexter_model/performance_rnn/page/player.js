@@ -34,6 +34,7 @@ class Player {
   /** Where the clock of events stands when music begins. */
   begin() {
     this.reset();
+    this.velocity = UNTOLD_VELOCITY;
     this.time = this.forgotten = this.sound.now();
   }
 
@@ -48,7 +49,6 @@ class Player {
   reset() {
     this.network.reset();
     this.last = DEFAULT_EVENT;
-    this.velocity = UNTOLD_VELOCITY;
     this.resets++;
   }
 
@@ -64,13 +64,14 @@ class Player {
   }
 
   advance() {
-    const began = performance.now();
-    for (let i = 0; i < EVENTS_A_CALL; i++) {
-      this.last = draw(this.network.step(this.last, this.steering()), this.random());
-      this.play(this.last);
+    const began = performance.now(), steering = this.steering(), drawn = [];
+    while (drawn.length < EVENTS_A_CALL) {
+      this.last = draw(this.network.step(this.last, steering), this.random());
+      drawn.push(this.last);
     }
-    this.events += EVENTS_A_CALL;
+    this.events += drawn.length;
     this.seconds += (performance.now() - began) / 1000;
+    for (const event of drawn) this.play(event);
   }
 
   play(event) {
