@@ -34,7 +34,7 @@ IMAGE_DIR = "/app"  # where docker/Dockerfile has the project
 BLOCK = "dexter-results"
 NOTIFY = "dexter"
 ZOMBIES, FAILURES = "dexter: crash runs without a heartbeat", "dexter: tell of failed runs"
-FLOWS = ("build-dataset", "encode", "evaluate", "main-job", "nightly", "render", "report", "sweep", "train")
+FLOWS = ("build-dataset", "encode", "evaluate", "generate", "main-job", "nightly", "render", "report", "sweep", "train")
 OVER = ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed")
 
 

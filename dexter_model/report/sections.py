@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from dexter_model.dataset.encodings import NOTES
 from dexter_model.dataset.perceptual import told_sources
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.renders import MADE_FROM
@@ -61,9 +62,10 @@ def data_section(data: DatasetVersion) -> Row:
     built, refused = len(data.performances), len(quarantine)
     summary = (
         f"Version {data.id}: {count(built, 'performance')} of {count(len(data.catalogue), 'piece')} built, "
-        f"{number(refused)} quarantined, {number(built + refused)} discovered. "
-        f"Perceptual features: {told_sources(Counter(data.performances['perceptual']))}."
+        f"{number(refused)} quarantined, {number(built + refused)} discovered."
     )
+    if data.encoder["name"] != NOTES:
+        summary += f" Perceptual features: {told_sources(Counter(data.performances['perceptual']))}."
     listed = quarantine.sort("corpus", "performance").head(LISTED)
     return {
         "summary": summary,

@@ -134,7 +134,7 @@ def render(
 
 def evaluate(
     renders: Annotated[
-        list[str] | None, typer.Option(help="Folder written by render; repeatable, a system each.")
+        list[str] | None, typer.Option(help="Folder written by render or generate; repeatable, a system each.")
     ] = None,
     external: Annotated[
         list[str] | None,
@@ -160,6 +160,10 @@ def evaluate(
     With --baseline the main figures are compared with a stored run's by paired bootstrap over pieces, and report.html
     is written too: what is worse by more than its tolerance, with a 95 % interval that leaves out 0, and pieces that
     are lost, end with exit code 3. Tolerances: -s tolerance.correlation=0.05 (velocity_error, spread).
+
+    On a data set of encoding notes, folders of generated music are held against its held-out music instead: how alike
+    distributions are, beside how alike people are, and what was copied from training. Writes judgement.json and
+    report.html. Tolerances there: -s generated_tolerance.overlap_area=0.05 (js, copy_rate).
     """
     from flows.configuration import load, named
     from flows.parameters import EvaluateParameters
