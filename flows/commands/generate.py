@@ -79,9 +79,12 @@ def composer(
     seed: Seed = None,
     checkpoint: Checkpoint = None,
     sampler: Annotated[
-        str | None, typer.Option(metavar="ddim|ddpm|ddpm-beta|dpm-solver++", show_default="dpm-solver++")
+        str | None,
+        typer.Option(
+            metavar="ddim|ddpm|ddpm-beta|dpm-solver++", help="How a step is taken.", show_default="dpm-solver++"
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="50")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.", show_default="20")] = None,
     batch_size: BatchSize = None,
     workers: options.Workers = None,
     config: Config = None,
