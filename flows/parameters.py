@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +17,7 @@ from dexter_model.metrics.tolerance import Tolerance
 from dexter_model.performance_rnn import config as rnn
 from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.places import is_url
+from dexter_model.training.resuming import Config
 
 OUT = "dexter-out"
 
@@ -80,7 +82,7 @@ class BuildParameters(_Parameters):
     verify: bool = Field(False, description="read every file instead of trusting size and modification time")
 
 
-class _Training(_Parameters):
+class _Training(_Parameters, ABC):
     """What training any system takes."""
 
     store: str = Field(f"{OUT}/dataset", description="the data set: a folder or s3://bucket/prefix")
@@ -94,11 +96,15 @@ class _Training(_Parameters):
     )
     label: str = Field("trained", description="what reports call the model")
 
+    @abstractmethod
+    def config(self) -> Config:
+        """The part that decides what training makes of a data set."""
+
 
 class TrainParameters(_Training):
     """DExter, trained on performance codecs."""
 
-    system: Literal["dexter"] = "dexter"
+    system: Literal["dexter"] = Field("dexter", description="what is trained")
     denoiser: DenoiserConfig = Field(DenoiserConfig(), description="the network, and what it sees and says")
     diffusion: DiffusionConfig = Field(DiffusionConfig(), description="the noise schedule")
     training: TrainingConfig = Field(TrainingConfig(), description="how the weights are fitted")
@@ -111,7 +117,7 @@ class TrainParameters(_Training):
 class TrainRnnParameters(_Training):
     """Performance RNN, trained on performances by themselves."""
 
-    system: Literal["performance_rnn"]
+    system: Literal["performance_rnn"] = Field(description="which of the systems")
     network: rnn.NetworkConfig = Field(rnn.NetworkConfig(), description="the network, what it reads and is steered by")
     training: rnn.TrainingConfig = Field(rnn.TrainingConfig(), description="how the weights are fitted")
 
@@ -123,7 +129,7 @@ class TrainRnnParameters(_Training):
 class TrainComposerParameters(_Training):
     """Diffusion Music Composer, trained on performances by themselves."""
 
-    system: Literal["composer"]
+    system: Literal["composer"] = Field(description="which of the systems")
     data: composer.DataConfig = Field(composer.DataConfig(), description="what becomes a segment, and its numbers")
     network: composer.NetworkConfig = Field(composer.NetworkConfig(), description="the U-Net")
     diffusion: DiffusionConfig = Field(DiffusionConfig(), description="the noise schedule")
@@ -157,14 +163,14 @@ class _Generation(_Parameters):
 class GenerateRnnParameters(_Generation):
     """Performances by Performance RNN."""
 
-    system: Literal["performance_rnn"]
+    system: Literal["performance_rnn"] = Field(description="which of the systems")
     how: GenerationSettings = Field(GenerationSettings(), description="length, primer, sampling, steering")
 
 
 class GenerateComposerParameters(_Generation):
     """Pieces by Diffusion Music Composer."""
 
-    system: Literal["composer"]
+    system: Literal["composer"] = Field(description="which of the systems")
     how: Composing = Field(Composing(), description="sampler, instruments, range")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,7 +38,7 @@ def train(
     from flows.parameters import TRAINING
 
     given = {"store": store, "out": out, "workers": workers, "gpus": gpus}
-    parameters: Any = load_any(TRAINING, "dexter", config, overrides or (), given)
+    parameters = load_any(TRAINING, "dexter", config, overrides or (), given)
     if dry_run:
         from tasks.train import describe_training
 

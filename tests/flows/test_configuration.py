@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from dexter_model.errors import InputError
 from flows import parameters
-from flows.configuration import load
+from flows.configuration import load, load_any
 from flows.parameters import BuildParameters, JobParameters, TrainParameters
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +25,9 @@ def test_the_configs_that_ship_are_valid() -> None:
     assert (demo.build.store, demo.train.store) == ("dexter-out/dataset", "dexter-out/dataset")
     assert load(TrainParameters, ROOT / "configs" / "dexter.yaml").denoiser.channels == 768
     assert load(TrainParameters, ROOT / "configs" / "default.yaml").denoiser.channels == 96
+    for system in ("performance_rnn", "composer"):
+        for path in sorted((ROOT / "configs" / system).glob("*.yaml")):
+            assert load_any(parameters.TRAINING, "dexter", path).config().system == system
     nightly = load(parameters.NightlyParameters, ROOT / "configs" / "nightly.yaml")
     assert nightly.render.store == nightly.build.store == "dexter-out/dataset"
 
@@ -34,8 +37,7 @@ def test_deployments_name_flows_and_parameters_they_take(deployment: dict[str, A
     module, _, name = deployment["entrypoint"].rpartition(".")
     function = getattr(importlib.import_module(module), name)
     kind = inspect.get_annotations(function, eval_str=True)["parameters"]
-    assert issubclass(kind, BaseModel)
-    kind.model_validate(deployment["parameters"]["parameters"])
+    assert isinstance(TypeAdapter(kind).validate_python(deployment["parameters"]["parameters"]), BaseModel)
 
 
 def test_every_field_of_the_forms_says_what_it_is() -> None:
