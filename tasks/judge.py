@@ -306,6 +306,7 @@ def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
             drawn = Drawn(float(row["value"]), np.array(row["draws"], float))
             tables.setdefault(row["system"], {})[row["feature"], row["measure"]] = drawn
         assert isinstance(content["held_out"]["digest"], str)
+        assert set(map(len, tables.values())) == {len(tables[HUMAN])}
     except (OSError, ValueError, KeyError, TypeError, AssertionError, pl.exceptions.PolarsError) as error:
         reason = f"not a judgement ({type(error).__name__}: {error})"
         raise InputError(folder, reason, "Give a folder that `dexter evaluate` wrote", "baseline_unreadable") from error

@@ -1,12 +1,14 @@
 """What a stretch of music is like without a score to compare it with: features of excerpts of equal length.
 
 Music of different lengths is not comparable (a long piece has a wider range than its beginning), so everything is cut
-into excerpts of ``SECONDS``, from its first onset on: long enough for a phrase, short enough that half a minute of
-generated music has two. The features are those of Yang and Lerch (2018) and velocity; of their melodic ones the
-intervals of the upper line, without which notes in any order would do. Each is there twice: as a short
-vector of an excerpt, whose distances to other excerpts are compared, and as a histogram of its values, of which those
-of any number of pieces can be added up. Loudness, durations and time between onsets are told by mean and standard
-deviation: music without any dynamics has the right mean.
+into excerpts of ``SECONDS``, from its first onset on: long enough for a phrase, short enough that a generator that
+makes 128 notes at a time fills one; the last may be shorter, and densities are those of the time it lasts.
+
+The features are those of Yang and Lerch (2018) and velocity; of their melodic ones the intervals of the upper line,
+without which notes in any order would do. Each is there twice: as a short vector of an excerpt, whose distances to
+other excerpts are compared, and as a histogram of its values, of which those of any number of pieces can be added up.
+Loudness, durations and time between onsets are told by mean and standard deviation: music without any dynamics has the
+right mean.
 
 Time is in octaves (log2 of s) since that is how it is heard. Notes sound to the end that the pedal gives them, which
 is what generators learn. Drums have no pitch and are left out.
@@ -18,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SECONDS = 15.0  # of an excerpt
-ENOUGH = 0.8  # of it that a piece's last one must last
+SECONDS = 10.0  # of an excerpt
+ENOUGH = 0.6  # of it that a piece's last one must last
 LEAST_NOTES = 8  # of an excerpt; with fewer it is counted as sparse, and has no features
 CHORD_SEC = 0.03  # notes that begin this soon after one another begin together (Goebl 2001)
 DRUMS = 9  # the channel
@@ -56,8 +58,8 @@ class Excerpts:
     """The excerpts of one piece.
 
     Attributes:
-        vectors: by feature, (excerpts, d): range, shares of pitch classes and of intervals, log2 of notes a second; means
-            and standard deviations of log2 IOI, velocity, log2 duration and of how many notes sound.
+        vectors: by feature, (excerpts, d): range, shares of pitch classes and of intervals, log2 of notes a second;
+            means and standard deviations of log2 IOI, velocity, log2 duration and of how many notes sound.
         histograms: by feature, (excerpts, bins): excerpts, notes, intervals, or for polyphony seconds.
         sparse: excerpts with too few notes, which are not among these.
     """
@@ -75,13 +77,12 @@ def excerpts(notes: np.ndarray, seconds: float = SECONDS) -> Excerpts:
 
     Args:
         notes: (n,) RECORDED_NOTE, by onset, then pitch.
-        seconds: of an excerpt; ``inf`` takes the whole piece as one.
+        seconds: of an excerpt.
     """
     notes = notes[notes["channel"] != DRUMS]
     onset, end = notes["onset_sec"] - notes["onset_sec"].min(initial=np.inf), _ends(notes)
     end = end - notes["onset_sec"].min(initial=np.inf)
     total = float(end.max(initial=0.0))
-    seconds = min(seconds, max(total, 1e-3))
     possible = min(int(total / seconds + 1 - ENOUGH), MOST_EXCERPTS)
     number = (onset / seconds).astype(int)
     held = np.bincount(number[number < possible], minlength=possible)

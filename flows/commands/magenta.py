@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FOR_EVER = 1_000_000_000  # steps, or checkpoints
 CHECKPOINT_EVERY = 100  # steps
-LOOK_EVERY, GIVE_UP = 10.0, 300.0  # s between looks for a new checkpoint, and without one
+LOOK_EVERY, GIVE_UP = 5.0, 300.0  # s between looks for a new checkpoint, and without one
 LISTS = {  # settings that are written as JSON or as Python writes them
     "primer_pitches": "[60, 64, 67]",
     "primer_melody": "[60, -2, 62, -1]",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +121,29 @@ def test_eval_judges_every_new_checkpoint_until_none_comes(
         events.Tags()["scalars"]
     )
     assert events.Scalars("loss")[0].step == step
+
+
+def program(name: str, *flags: str) -> subprocess.Popen[str]:
+    """One of the programs as a process of its own."""
+    command = [sys.executable, "-c", f"from flows.commands.magenta import {name}; {name}()", *flags]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_generate_and_eval_beside_a_training_without_end(store: Path, tmp_path: Path) -> None:
+    run_dir, data = f"--run_dir={tmp_path / 'live'}", f"--sequence_example_file={store}"
+    training = program("train", run_dir, data, "--summary_frequency=1000", TINY)
+    judging = program("train", run_dir, data, "--eval", "--log=WARN")
+    try:
+        assert judging.stderr is not None
+        assert re.match(r"step [1-9]\d*00: loss \d", judging.stderr.readline())
+        magenta.generate([run_dir, f"--output_dir={tmp_path / 'out'}", "--num_outputs=2", "--num_steps=200"])
+        assert training.poll() is None
+    finally:
+        for process in (training, judging):
+            process.send_signal(signal.SIGINT)
+    assert [process.wait(60) for process in (training, judging)] == [130, 130]
+    assert len(list((tmp_path / "out").glob("*.mid"))) == 2
+    assert load_checkpoint(tmp_path / "live").meta["step"] >= 100
 
 
 def test_generate_from_a_run_names_files_as_the_original_does(run: Path, tmp_path: Path) -> None:
