@@ -28,10 +28,10 @@ import torch
 from dexter_model.digests import code_version
 from dexter_model.expression.plan import SAMPLERS, Render, Sampling, plan_batches, score_digest
 from dexter_model.expression.rendering import default_checkpoint, files_of, perform
-from dexter_model.renders import RendersFolder
 from dexter_model.expression.sampler import PieceSampler
 from dexter_model.expression.score_files import ScoreReader
 from dexter_model.notes import Score
+from dexter_model.renders import RendersFolder
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.cluster import cpus, ray_session
 from tasks.render import RenderSettings, render_scores

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dexter_model.composer.config import ComposerConfig
 from dexter_model.composer.network import ComposerUnet
-from dexter_model.composer.plan import Composing, must, noise_of
+from dexter_model.composer.plan import SEED, Composing, must, noise_of
 from dexter_model.composer.reconstruction import played
 from dexter_model.composer.scale import FEATURES, FREQUENCIES, Statistics
 from dexter_model.diffusion.sampling import evaluation_times, sample
@@ -49,23 +49,35 @@ def load_composer(checkpoint: Checkpoint) -> tuple[ComposerUnet, ComposerConfig,
     return model.eval(), config, statistics
 
 
-def generate(checkpoint: Checkpoint, settings: Composing | None = None) -> Iterator[np.ndarray]:
-    """Compose pieces one after the other, ``settings.batch_size`` at a time: the notes (n,) RECORDED_NOTE of each.
+def generate(
+    checkpoint: Checkpoint,
+    settings: Composing | None = None,
+    *,
+    pieces: int = 8,
+    seed: int = SEED,
+    batch_size: int = 64,
+) -> Iterator[np.ndarray]:
+    """Compose pieces one after the other, ``batch_size`` at a time: the notes (n,) RECORDED_NOTE of each.
 
     Raises:
         InputError: of ``Composer.of`` and ``Composer.compose``.
     """
-    settings = settings or Composing()
-    composer = Composer.of(checkpoint, settings)
-    for first in range(0, settings.pieces, settings.batch_size):
-        yield from composer.compose(range(first, min(first + settings.batch_size, settings.pieces)))
+    composer = Composer.of(checkpoint, settings, seed)
+    for first in range(0, pieces, batch_size):
+        yield from composer.compose(range(first, min(first + batch_size, pieces)))
 
 
 class Composer:
     """Composes with a network, on the device where it is."""
 
     def __init__(
-        self, model: nn.Module, config: ComposerConfig, statistics: Statistics, settings: Composing, name: object = ""
+        self,
+        model: nn.Module,
+        config: ComposerConfig,
+        statistics: Statistics,
+        settings: Composing,
+        seed: int = SEED,
+        name: object = "",
     ) -> None:
         """Take a network up, in evaluation mode; ``name`` is what errors call it.
 
@@ -73,7 +85,7 @@ class Composer:
             InputError: the settings do not fit it (``option_invalid``).
         """
         self.model, self.config, self.statistics = model, config, statistics
-        self.settings, self.name = settings, name
+        self.settings, self.seed, self.name = settings, seed, name
         most, rows = config.diffusion.steps, config.data.rows
         must(settings.steps <= most, "steps", "is more than the model's diffusion has", f"Give at most {most}")
         must(len(settings.programs) <= rows, "programs", f"are more than the model's rows ({rows})", "Give fewer")
@@ -82,7 +94,7 @@ class Composer:
         self.schedule = noise_schedule(config.diffusion)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, settings: Composing | None = None) -> Composer:
+    def of(cls, checkpoint: Checkpoint, settings: Composing | None = None, seed: int = SEED) -> Composer:
         """Take a checkpoint up, on the GPU if there is one, with whole float32.
 
         Raises:
@@ -91,7 +103,7 @@ class Composer:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         model, config, statistics = load_composer(checkpoint)
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model, config, statistics, settings or Composing(), checkpoint.path)
+        return cls(model, config, statistics, settings or Composing(), seed, checkpoint.path)
 
     @torch.inference_mode()
     def compose(self, pieces: Sequence[int]) -> list[np.ndarray]:
@@ -104,7 +116,7 @@ class Composer:
         shape = (data.rows, data.notes, len(FEATURES))
 
         def draw(step: int) -> Tensor:
-            drawn = np.stack([noise_of(settings.seed, piece, step, shape) for piece in pieces])
+            drawn = np.stack([noise_of(self.seed, piece, step, shape) for piece in pieces])
             return torch.from_numpy(drawn).to(self.device)
 
         times = evaluation_times(self.schedule, settings.sampler, settings.steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from dexter_model.composer.generation import Composer
 from dexter_model.composer.plan import Composing
@@ -24,7 +23,7 @@ class Maker:
     """Makes pieces, on the GPU if there is one; a piece has the same bytes whatever is made beside it."""
 
     def __init__(self, checkpoint: Checkpoint, how: Composing, seed: int) -> None:
-        self.composer = Composer.of(checkpoint, replace(how, seed=seed))
+        self.composer = Composer.of(checkpoint, how, seed)
         counts_beats = self.composer.config.data.clock == "beats"
         self.tempo = how.tempo if counts_beats else 60.0
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from dexter_model.composer.config import PROGRAMS
 from dexter_model.errors import InputError
+from dexter_model.training.config import setting
 
 Sampler = Literal["dpm-solver++", "ddim", "ddpm", "ddpm-beta"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+SEED = 13
 LOWEST, HIGHEST = 21, 108  # of a piano
 
 
@@ -33,22 +35,17 @@ class Composing:
         InputError: a value that makes no sense (``option_invalid``).
     """
 
-    pieces: int = 8
-    seed: int = 13
-    steps: int = 20  # evaluations of the network
-    sampler: Sampler = "dpm-solver++"
-    eta: float = 0.0  # of DDIM: share of DDPM's noise
-    batch_size: int = 64  # pieces composed together
-    programs: tuple[int, ...] = (0,)  # an instrument a row; fewer than the model's rows leave the others asleep
-    tempo: float = 60.0  # beats a minute, of a model that counts in beats
-    lowest: int = LOWEST  # pitches outside are moved to the nearest that is not
-    highest: int = HIGHEST
-    faithful: bool = False  # as the original: no bounds while sampling, notes as they come
+    steps: int = setting(20, "evaluations of the network")
+    sampler: Sampler = setting("dpm-solver++", "how a step is taken")  # noqa: RUF009 (an immutable default)
+    eta: float = setting(0.0, "of DDIM: share of DDPM's noise")
+    programs: tuple[int, ...] = setting((0,), "an instrument a row; fewer than the model's leave the others asleep")
+    tempo: float = setting(60.0, "beats a minute, of a model that counts in beats")
+    lowest: int = setting(LOWEST, "MIDI pitch; those outside are moved to the nearest that is not")
+    highest: int = setting(HIGHEST, "MIDI pitch")
+    faithful: bool = setting(False, "as the original: no bounds while sampling, notes as they come")
 
     def __post_init__(self) -> None:
-        for name in ("pieces", "steps", "batch_size"):
-            must(getattr(self, name) >= 1, name, "is less than 1", "Give 1 or more")
-        must(self.seed >= 0, "seed", "is negative", "Give 0 or more")
+        must(self.steps >= 1, "steps", "is less than 1", "Give 1 or more")
         must(self.sampler in SAMPLERS, "sampler", "is not known", f"Take one of {', '.join(SAMPLERS)}")
         must(0.0 <= self.eta <= 1.0, "eta", "is not between 0 and 1", "Give a number between them")
         must(not self.eta or self.sampler == "ddim", "eta", "is DDIM's alone", "Add --sampler ddim")

@@ -70,7 +70,7 @@ class HeldOut:
             return
         most = int(self.batch.active_BH.sum(dim=1).argmax())  # the instruments of the fullest segment
         programs = tuple(self.batch.program_BH[most][self.batch.active_BH[most]].tolist())
-        how = Composing(pieces=count, programs=programs, steps=min(Composing.steps, self.config.diffusion.steps))
+        how = Composing(programs=programs, steps=min(Composing.steps, self.config.diffusion.steps))
         composer = Composer(model, self.config, self.statistics, how)
         for number, notes in enumerate(composer.compose(range(count)), 1):
             write_composition(notes, folder / f"sample_{number}.mid", composer.tempo)

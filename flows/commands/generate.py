@@ -100,6 +100,26 @@ def composer(
     _generate("composer", config, overrides, given)
 
 
+@app.command("page")
+def page(
+    out: Annotated[str, typer.Argument(help="The HTML file.")] = "performance-rnn.html",
+    checkpoint: Checkpoint = None,
+    precision: Annotated[str, typer.Option(metavar="float16|float32", help="Of the weights in it.")] = "float16",
+) -> None:
+    """Write Performance RNN as one page that plays in a browser, steered by hand. Needs no server.
+
+    Web Audio and Web MIDI; sliders for density, gain and pitch classes of a network that is steered by them.
+    """
+    from dexter_model.performance_rnn.browser import export_page
+    from dexter_model.places import absolute
+    from tasks.generate import load_model
+
+    if precision not in ("float16", "float32"):
+        raise typer.BadParameter(f"{precision} is neither float16 nor float32", param_hint="--precision")
+    export_page(load_model("performance_rnn", checkpoint), out, precision=precision)  # type: ignore[arg-type]
+    print(absolute(out))
+
+
 def _generate(system: str, config: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> None:
     from flows.configuration import load_any
     from flows.parameters import GENERATION

@@ -48,19 +48,19 @@ def checkpoint(folder: Path, config: ComposerConfig = CONFIG, statistics: dict[s
 
 def test_a_piece_is_its_seed_and_number_whatever_is_composed_beside_it(tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "model")
-    few = Composing(pieces=6, steps=3, batch_size=64)
-    together = [notes.tobytes() for notes in generate(model, few)]
+    few = Composing(steps=3)
+    together = [notes.tobytes() for notes in generate(model, few, pieces=6)]
     assert len(set(together)) == 6
-    by_twos = [notes.tobytes() for notes in generate(model, replace(few, batch_size=2))]
+    by_twos = [notes.tobytes() for notes in generate(model, few, pieces=6, batch_size=2)]
     assert by_twos == together
     assert Composer.of(model, few).compose([4])[0].tobytes() == together[4]
-    assert next(generate(model, replace(few, seed=14))).tobytes() not in together
+    assert next(generate(model, few, seed=14)).tobytes() not in together
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver++", "ddim", "ddpm", "ddpm-beta"])
 def test_every_sampler_gives_notes_that_can_be_played(sampler: Any, tmp_path: Path) -> None:
-    how = Composing(pieces=2, steps=4, sampler=sampler, eta=0.5 if sampler == "ddim" else 0.0)
-    for notes in generate(checkpoint(tmp_path / "model"), how):
+    how = Composing(steps=4, sampler=sampler, eta=0.5 if sampler == "ddim" else 0.0)
+    for notes in generate(checkpoint(tmp_path / "model"), how, pieces=2):
         assert 0 < len(notes) <= 32
         assert 21 <= notes["pitch"].min() <= notes["pitch"].max() <= 108
         assert (np.diff(notes["onset_sec"]) >= 0).all()
@@ -78,7 +78,7 @@ def test_composing_as_the_original_is_algorithm_2_without_bounds(tmp_path: Path)
     model = checkpoint(
         tmp_path / "model", config, statistics | {"least": statistics["low"], "greatest": statistics["high"]}
     )
-    notes = next(generate(model, replace(AS_THE_ORIGINAL, steps=20, pieces=1)))
+    notes = next(generate(model, replace(AS_THE_ORIGINAL, steps=20)))
     assert len(notes) == 128
     assert (np.diff(notes["onset_beat"]) >= 0).all()
     assert notes["offset_beat"].max() <= notes["onset_beat"].max() + 2.0
@@ -88,7 +88,7 @@ def test_composing_as_the_original_is_algorithm_2_without_bounds(tmp_path: Path)
 def test_instruments_are_rows(tmp_path: Path) -> None:
     config = replace(CONFIG, data=DataConfig(notes=16, rows=3, programs="all"))
     model = checkpoint(tmp_path / "model", config)
-    notes = next(generate(model, Composing(pieces=1, steps=2, programs=(0, 42))))
+    notes = next(generate(model, Composing(steps=2, programs=(0, 42))))
     assert sorted(set(zip(notes["track"].tolist(), notes["program"].tolist(), strict=True))) == [(0, 0), (1, 42)]
     write_composition(notes, tmp_path / "a.mid")
     tracks = mido.MidiFile(tmp_path / "a.mid").tracks
@@ -167,9 +167,7 @@ def test_what_is_no_composer_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"pieces": 0},
         {"steps": 0},
-        {"seed": -1},
         {"sampler": "euler"},
         {"eta": 0.5},
         {"programs": (128,)},

@@ -113,11 +113,11 @@ def test_rows_without_notes_count_for_nothing() -> None:
 
 
 PIPELINES = {
-    "fixed": (CONFIG, Composing(pieces=2, steps=2)),
-    "velocity": (replace(CONFIG, network=replace(CONFIG.network, target="v")), Composing(pieces=2, steps=2)),
+    "fixed": (CONFIG, Composing(steps=2)),
+    "velocity": (replace(CONFIG, network=replace(CONFIG.network, target="v")), Composing(steps=2)),
     "two instruments": (
         replace(CONFIG, data=replace(CONFIG.data, rows=2, programs="all")),
-        Composing(pieces=2, steps=2, programs=(0, 42)),
+        Composing(steps=2, programs=(0, 42)),
     ),
     "original": (
         replace(
@@ -139,7 +139,7 @@ PIPELINES = {
                 },
             ),
         ),
-        replace(AS_THE_ORIGINAL, pieces=2, steps=5),
+        replace(AS_THE_ORIGINAL, steps=5),
     ),
 }
 
@@ -156,7 +156,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(
     assert (rest.digest, rest.history) == (whole.digest, whole.history)
     states = [load_training_state(result.checkpoint) for result in (whole, rest)]
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
-    made = [[n.tobytes() for n in generate(load_checkpoint(result.checkpoint), how)] for result in (whole, rest)]
+    made = [
+        [n.tobytes() for n in generate(load_checkpoint(result.checkpoint), how, pieces=2)] for result in (whole, rest)
+    ]
     assert len(set(made[0])) == 2
     assert made[0] == made[1]
 
