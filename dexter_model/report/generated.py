@@ -73,6 +73,21 @@ def generated_section(judgement: Mapping[str, Any], examples: Sequence[Example] 
     }
 
 
+def generated_tiles(judgement: Mapping[str, Any]) -> list[Row]:
+    """The few numbers that head the page: the first system beside people."""
+    known = {(row["system"], row["feature"], row["measure"]): row["mean"] for row in judgement["rows"]}
+    system = judgement["systems"][0]["name"]
+    shown = (("overlap_area", "Mean overlap area", 1, ""), ("copy_rate", "Copied from training", 100, " %"))
+    return [
+        {
+            "label": label,
+            "value": f"{number(factor * known[system, '', measure])}{unit}",
+            "note": f"{system} · people {number(factor * known[HUMAN, '', measure])}{unit}",
+        }
+        for measure, label, factor, unit in shown
+    ]
+
+
 def _verdict(verdict: Mapping[str, Any] | None) -> Row | None:
     if verdict is None:
         return None
