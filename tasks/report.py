@@ -19,7 +19,7 @@ from dexter_model.places import join, read, write
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.report.denoising import animation, excerpt, trajectory
 from dexter_model.report.examples import Example, choose, piece_example, score_example
-from dexter_model.report.generated import generated_examples, generated_section
+from dexter_model.report.generated import generated_examples, generated_section, generated_tiles
 from dexter_model.report.html import count, icon, render_page
 from dexter_model.report.sections import (
     data_section,
@@ -92,13 +92,16 @@ def write_report(inputs: ReportInputs, out: str | Path) -> str:
     renders = [render for folder in read_folders(inputs.renders, inputs.external) for render in folder.renders]
     examples = _examples(renders, data)
     verdict = (evaluation or {}).get("regression")
+    made = generated_tiles(judgement) if judgement else []
     contents = {
         "title": inputs.title,
         "lead": _lead(data, evaluation, examples),
         "icon": icon(),
         "banners": _banners(evaluation),
         "verdict": verdict_section(verdict) if verdict else None,
-        "tiles": sweep_tiles(sweep) if sweep else tiles(section, len(data.performances) if data else 0, evaluation),
+        "tiles": sweep_tiles(sweep)
+        if sweep
+        else tiles(section, len(data.performances) if data else 0, evaluation) + made,
         "stages": stages_section(inputs.stages),
         "provenance": provenance(code_version(), data, checkpoint, evaluation),
         "data": section,
@@ -116,7 +119,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> str:
 
 
 def _read(folder: str | Path, name: str, part: str) -> dict[str, Any]:
-    """``evaluation.json`` or ``sweep.json``, which must have the ``part`` that matters."""
+    """``evaluation.json``, ``judgement.json`` or ``sweep.json``, which must have the ``part`` that matters."""
     path = join(folder, name)
     try:
         content = json.loads(read(path))
@@ -125,7 +128,7 @@ def _read(folder: str | Path, name: str, part: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         what = name.removesuffix(".json")
         reason = f"not {'an' if what == 'evaluation' else 'a'} {what} ({type(error).__name__})"
-        remedy = f"Give a folder that `dexter {'evaluate' if what == 'evaluation' else what}` wrote"
+        remedy = f"Give a folder that `dexter {what if what == 'sweep' else 'evaluate'}` wrote"
         raise InputError(path, reason, remedy, f"{what}_unreadable") from error
 
 

@@ -72,7 +72,7 @@ def write_music(folder: Path, pieces: Sequence[np.ndarray]) -> Path:
 def publish_music(url: str, of_split: Mapping[str, Sequence[np.ndarray]]) -> str:
     """A data set of performances alone, each of a work of its own, in splits that are given."""
     row = {"performer": "", "synthetic": False, "performance_digest": "0" * 64, "alignment_digest": ""}
-    row |= {"unknown_ids": 0, "tempo_outlier": False, "perceptual": "none"}  # type: ignore[dict-item]
+    row |= {"unknown_ids": 0, "tempo_outlier": False, "perceptual": "none"}
     recordings = [
         Recording("MUSIC", key, key, "Nobody", key, notes, [row | {"key": key}], split)
         for split, pieces in of_split.items()

@@ -118,9 +118,12 @@ def _table(figures: Figures) -> Table:
 
 
 def _drawn(values: np.ndarray) -> Drawn:
-    """A figure and its draws, with what resampling added to them on average taken away."""
+    """A figure and its draws, with what resampling added to them on average taken away; to ten decimals, so that the
+    last bits, which depend on how a machine adds up, are in no digest.
+    """
+    values = values.round(10)
     draws = values[1:][np.isfinite(values[1:])]
-    return Drawn(float(values[0]), draws - draws.mean() + values[0] if len(draws) else draws)
+    return Drawn(float(values[0]), (draws - draws.mean() + values[0]).round(10) if len(draws) else draws)
 
 
 def _copies(copied: Sequence[Copied], weights: np.ndarray) -> Table:

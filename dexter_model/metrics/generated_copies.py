@@ -19,7 +19,7 @@ from dexter_model.metrics.generated_features import CHORD_SEC, DRUMS
 from dexter_model.ragged import members
 
 LENGTHS = (8, 16)  # of sequences, in notes
-MOST_NOTES = 20_000_000  # of training that are looked through: a gigabyte
+MOST_NOTES = 20_000_000  # of training that are looked through: two gigabytes of memory while sorted
 MOST_PLACES = 64  # where one sequence is looked up for the longest run: the first of those in training
 _TIME_CLASSES = 10  # octaves above CHORD_SEC
 _BASE = np.uint64(0x9E3779B97F4A7C15)

@@ -72,27 +72,26 @@ class Excerpts:
         return len(self.vectors["density"])
 
 
-def excerpts(notes: np.ndarray, seconds: float = SECONDS) -> Excerpts:
+def excerpts(notes: np.ndarray) -> Excerpts:
     """Cut a piece and describe its excerpts.
 
     Args:
         notes: (n,) RECORDED_NOTE, by onset, then pitch.
-        seconds: of an excerpt.
     """
     notes = notes[notes["channel"] != DRUMS]
-    onset, end = notes["onset_sec"] - notes["onset_sec"].min(initial=np.inf), _ends(notes)
-    end = end - notes["onset_sec"].min(initial=np.inf)
+    start = notes["onset_sec"].min(initial=np.inf)
+    onset, end = notes["onset_sec"] - start, _ends(notes) - start
     total = float(end.max(initial=0.0))
-    possible = min(int(total / seconds + 1 - ENOUGH), MOST_EXCERPTS)
-    number = (onset / seconds).astype(int)
+    possible = min(int(total / SECONDS + 1 - ENOUGH), MOST_EXCERPTS)
+    number = (onset / SECONDS).astype(int)
     held = np.bincount(number[number < possible], minlength=possible)
     kept = np.flatnonzero(held >= LEAST_NOTES)
     row = np.full(possible + 1, -1)
     row[kept] = np.arange(len(kept))
     row = row[np.minimum(number, possible)]
     mine = row >= 0
-    lasting = np.minimum(seconds, total - kept * seconds)
-    found = _Cut(row[mine], onset[mine], end[mine], notes[mine], len(kept), kept * seconds, lasting)
+    lasting = np.minimum(SECONDS, total - kept * SECONDS)
+    found = _Cut(row[mine], onset[mine], end[mine], notes[mine], len(kept), kept * SECONDS, lasting)
     vectors, histograms = _described(found)
     return Excerpts(vectors, histograms, possible - len(kept))
 

@@ -64,13 +64,33 @@ def generated_section(judgement: Mapping[str, Any], examples: Sequence[Example] 
         "chart": _distributions(judgement["distributions"], systems),
         "copies": (
             f"A sequence is {LENGTHS[0]} or {LENGTHS[1]} notes in a row with the intervals and times between them, "
-            f"wherever it begins, looked up in {count(training['pieces'], 'training piece')} of "
-            f"{number(training['notes'])} notes. Music in one style shares some: compare with people's other works."
+            f"wherever it begins, looked up in {_looked_through(training)}. Music in one style shares some: compare with "
+            "people's other works."
         ),
         "longest": _longest(judgement["longest"]),
         "refused": judgement["refused"],
         "examples": list(examples),
     }
+
+
+def _looked_through(training: Mapping[str, int]) -> str:
+    found = f"{count(training['pieces'], 'training piece')} of {number(training['notes'])} notes"
+    return f"{found} ({number(training['left_out'])} more are left out)" if training["left_out"] else found
+
+
+def generated_tiles(judgement: Mapping[str, Any]) -> list[Row]:
+    """The few numbers that head the page: the first system beside people."""
+    known = {(row["system"], row["feature"], row["measure"]): row["mean"] for row in judgement["rows"]}
+    system = judgement["systems"][0]["name"]
+    shown = (("overlap_area", "Mean overlap area", 1, ""), ("copy_rate", "Copied from training", 100, " %"))
+    return [
+        {
+            "label": label,
+            "value": f"{number(factor * known[system, '', measure])}{unit}",
+            "note": f"{system} · people {number(factor * known[HUMAN, '', measure])}{unit}",
+        }
+        for measure, label, factor, unit in shown
+    ]
 
 
 def _verdict(verdict: Mapping[str, Any] | None) -> Row | None:

@@ -106,7 +106,7 @@ def test_baselines_that_are_none(judgement: JudgeResult, store: str, folders: di
     }.items():
         *place, baseline = arguments
         with pytest.raises(InputError) as caught:
-            judge(*place, workers=0, baseline=baseline)  # type: ignore[arg-type]
+            judge(*place, workers=0, baseline=baseline)
         assert caught.value.code == code
     assert not (tmp_path / "out").exists()
 
