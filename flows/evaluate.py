@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dexter_model.dataset.encodings import NOTES
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError, RegressionError
 from dexter_model.metrics import generated_regression as generated
@@ -33,7 +32,7 @@ def evaluate(parameters: EvaluateParameters, page: bool = True) -> EvaluationRes
         RegressionError: they are worse than the baseline; everything was written and published before.
     """
     tag_run(store=parameters.store)
-    if open_version(parameters.store, parameters.version).encoder["name"] == NOTES:
+    if open_version(parameters.store, parameters.version).holds_recordings:
         return _generated(parameters, page)
     result = evaluate_renders(
         parameters.store,

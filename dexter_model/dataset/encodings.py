@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dexter_model.reading.sandbox import Sandbox
 
 NAMES = ("codec", "notes", "composer")
-NOTES = "notes"  # what versions of performances by themselves call their encoder
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Notes:
 
     def described(self) -> dict[str, Any]:
         """Name, version and parameters."""
-        return {"name": NOTES, "version": 1, "parameters": {"reading": self.reading, "score_reader": READER_VERSION}}
+        return {"name": "notes", "version": 1, "parameters": {"reading": self.reading, "score_reader": READER_VERSION}}
 
     def checked(self) -> Notes:
         """The same: nothing is to be checked."""

@@ -26,7 +26,6 @@ from dexter_model.errors import InputError
 from dexter_model.tally import count
 
 _AHEAD = 3  # shards that are read while one is worked on: on S3 each is a round trip
-_CALLED = {"performance_codec": "codec", "notes": "notes"}
 _DECODERS: dict[str, Any] = {
     "zstd": Zstd(),
     "blosc": Blosc(),
@@ -82,7 +81,7 @@ class DatasetVersion:
         Raises:
             InputError: the version has no such piece (``no_piece``), or holds no codecs (``other_encoding``).
         """
-        self._refuse_unless("performance_codec")
+        self._refuse_unless(recordings=False)
         return cast(Piece, self.item(corpus, key))
 
     def pieces(self, split: str | None = None) -> Iterator[Piece]:
@@ -91,7 +90,7 @@ class DatasetVersion:
         Raises:
             InputError: the version holds no codecs (``other_encoding``).
         """
-        self._refuse_unless("performance_codec")
+        self._refuse_unless(recordings=False)
         return cast(Iterator[Piece], self.items(split))
 
     def recordings(self, split: str | None = None) -> Iterator[Recording]:
@@ -100,13 +99,18 @@ class DatasetVersion:
         Raises:
             InputError: it holds codecs (``other_encoding``).
         """
-        self._refuse_unless("notes")
+        self._refuse_unless(recordings=True)
         return cast(Iterator[Recording], self.items(split))
 
-    def _refuse_unless(self, encoding: str) -> None:
-        if self.encoder["name"] != encoding:
-            reason = f"version {self.id} holds {self.encoder['name']}, not {encoding}"
-            remedy = f"Build another with `dexter dataset build --encoding {_CALLED[encoding]}`"
+    @property
+    def holds_recordings(self) -> bool:
+        """Whether it holds performances by themselves, and no codecs."""
+        return self.encoder["name"] == "notes"
+
+    def _refuse_unless(self, *, recordings: bool) -> None:
+        if self.holds_recordings != recordings:
+            reason = f"version {self.id} holds {'recordings' if self.holds_recordings else 'codecs over scores'}"
+            remedy = f"Build another with `dexter dataset build --encoding {'notes' if recordings else 'codec'}`"
             raise InputError(self.url, reason, remedy, "other_encoding")
 
     def item(self, corpus: str, key: str) -> Piece | Recording:
@@ -142,7 +146,7 @@ class DatasetVersion:
         used: Counter[str] = Counter()
         for row in catalogue:
             used[row["shard"]] += row["notes"] * row["performances"]
-        rows = "recorded" if self.encoder["name"] == "notes" else "matched"
+        rows = "recorded" if self.holds_recordings else "matched"
         cells = {shard: self._group[f"shards/{shard}/{rows}"].shape[0] for shard in used}  # type: ignore[union-attr]
         return {shard for shard in used if used[shard] < alive * cells[shard]}
 

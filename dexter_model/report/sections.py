@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from dexter_model.dataset.encodings import NOTES
 from dexter_model.dataset.perceptual import told_sources
 from dexter_model.metrics.contests import HUMAN, REFERENCES
 from dexter_model.renders import MADE_FROM
@@ -64,7 +63,7 @@ def data_section(data: DatasetVersion) -> Row:
         f"Version {data.id}: {count(built, 'performance')} of {count(len(data.catalogue), 'piece')} built, "
         f"{number(refused)} quarantined, {number(built + refused)} discovered."
     )
-    if data.encoder["name"] != NOTES:
+    if not data.holds_recordings:
         summary += f" Perceptual features: {told_sources(Counter(data.performances['perceptual']))}."
     listed = quarantine.sort("corpus", "performance").head(LISTED)
     return {
