@@ -7,7 +7,6 @@ written depends on the data set, the files, the code and the seed alone: no time
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from dexter_model.dataset.recordings import Recording
 from dexter_model.dataset.store import DatasetVersion, open_version
@@ -26,28 +24,25 @@ from dexter_model.metrics.contests import Refused
 from dexter_model.metrics.generated import (
     HALVES,
     HUMAN,
-    MAIN,
     RESAMPLES,
-    Drawn,
     Played,
-    Table,
     distributions,
     judged,
     rows,
 )
 from dexter_model.metrics.generated_copies import LENGTHS, Training, steps
 from dexter_model.metrics.generated_features import LEAST_NOTES, SECONDS, Excerpts, excerpts
-from dexter_model.metrics.generated_regression import GeneratedTolerance, regression
-from dexter_model.places import absolute, copy_of, join, local, name_of, names, read, write
+from dexter_model.metrics.generated_regression import GeneratedTolerance
+from dexter_model.places import absolute, copy_of, join, local, names, shown, write
 from dexter_model.reading.recording import MIDI, load_recording
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.tally import count
 from tasks.cluster import WorkerDied, fan_out
+from tasks.judge_baseline import DRAWS, JUDGEMENT, draws_of, hold_against, read_baseline
 from tasks.orchestration import task
 from tasks.progress import track
 
 FORMAT = "dexter-judgement-1"
-JUDGEMENT, DRAWS = "judgement.json", "draws.parquet"
 SEED = 13
 FEW_FILES = 200  # read in this process unless asked otherwise
 LISTED = 3  # pieces of each system with the longest copied runs
@@ -56,7 +51,7 @@ HELD_OUT, TRAINING = "test", "train"
 
 @dataclass(frozen=True)
 class GeneratedFile:
-    """A MIDI file of a system; ``name`` is its path in the system's folder."""
+    """A MIDI file of a system, or its URL; ``name`` is its path in the system's folder."""
 
     system: str
     name: str
@@ -95,7 +90,7 @@ class FileReader:
     def run(self, job: GeneratedFile) -> Heard | Refused:
         """What a file sounds like, or why it cannot be read."""
         try:
-            return hear(self.sandbox.call(load_recording, job.path))
+            return hear(self.sandbox.call(load_recording, str(local(job.path))))
         except Exception as error:  # whatever a parser trips over is that file's trouble
             code = error.code if isinstance(error, InputError) else "performance_unreadable"
             reason = error.reason if isinstance(error, InputError) else str(error).partition("\n")[0]
@@ -158,7 +153,7 @@ def judge(
     tables = judged(systems, held_out, seed)
     content = _content(data, jobs, systems, held_out, training, seed)
     content |= {"rows": rows(tables), "refused": [asdict(each) for each in refused]}
-    draws = _as_parquet(tables)
+    draws = draws_of(tables)
     content["draws_digest"] = sha256_bytes(draws)
     if earlier is not None:
         content["regression"] = hold_against(earlier, tables, content, tolerance or GeneratedTolerance())
@@ -175,7 +170,7 @@ def _files(system: str, folder: str | Path) -> list[GeneratedFile]:
     found = [name for name in names(below) if name.lower().endswith(MIDI) and not Path(name).name.startswith(".")]
     if not found:
         raise InputError(folder, "holds no MIDI file", "Give the folder of generated pieces", "nothing_generated")
-    return [GeneratedFile(system, name, absolute(below / name)) for name in found]
+    return [GeneratedFile(system, name, shown(absolute(below / name))) for name in found]
 
 
 def _name(recording: Recording) -> str:
@@ -193,8 +188,11 @@ def _heard(jobs: Sequence[GeneratedFile], workers: int | None) -> tuple[dict[int
     """What could be read, by number of the job, and what could not."""
     wanted = 0 if workers is None and len(jobs) < FEW_FILES else workers
     make: Callable[[], FileReader] = FileReader
+    shared = sorted({job.path.removesuffix(f"/{job.name}") for job in jobs})
     found: dict[int, Heard | Refused] = {}
-    for number, result in track(fan_out(make, jobs, workers=wanted), len(jobs), "Reading generated music"):
+    for number, result in track(
+        fan_out(make, jobs, workers=wanted, shared=shared), len(jobs), "Reading generated music"
+    ):
         found[number] = _died(jobs[number], result) if isinstance(result, WorkerDied) else result
         count("pieces_done", work="judge")
     refused = [each for _, each in sorted(found.items()) if isinstance(each, Refused)]
@@ -262,74 +260,3 @@ def _piece(system: str, played: Played) -> dict[str, Any]:
     rates = {str(n): copied.rate(n) if copied.sequences[n] else None for n in LENGTHS}
     found = {"system": system, "piece": played.name, "notes": copied.notes, "copied": rates}
     return found | {"longest": copied.longest, "nearest": copied.nearest}
-
-
-def _as_parquet(tables: Mapping[str, Table]) -> bytes:
-    """A row a system, feature and measure: value and draws, which a later judgement is held against."""
-    found = [
-        {"system": system, "feature": feature, "measure": measure, "value": drawn.value, "draws": drawn.draws.tolist()}
-        for system, table in tables.items()
-        for (feature, measure), drawn in table.items()
-        if not feature or measure in MAIN
-    ]
-    schema = {"system": pl.String, "feature": pl.String, "measure": pl.String, "value": pl.Float64}
-    buffer = io.BytesIO()
-    pl.DataFrame(found, schema=schema | {"draws": pl.List(pl.Float64)}).write_parquet(buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-@dataclass(frozen=True, eq=False)
-class Baseline:
-    """A judgement as it was stored: what people call it, ``judgement.json``, and its figures with their draws."""
-
-    name: str
-    content: dict[str, Any]
-    tables: dict[str, Table]
-
-
-def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
-    """Read a judgement's folder.
-
-    Raises:
-        InputError: it is none, is damaged (``baseline_unreadable``), or would be overwritten (``baseline_is_out``).
-    """
-    if copy_of(folder).resolve() == copy_of(out).resolve():
-        reason = "is where this judgement goes, and would be overwritten"
-        raise InputError(folder, reason, "Name another folder with --out", "baseline_is_out")
-    try:
-        content = json.loads(read(join(folder, JUDGEMENT)))
-        data = read(join(folder, DRAWS))
-        if sha256_bytes(data) != content["draws_digest"]:
-            raise ValueError(f"{DRAWS} is not the one it was written with")
-        tables: dict[str, Table] = {}
-        for row in pl.read_parquet(io.BytesIO(data)).iter_rows(named=True):
-            drawn = Drawn(float(row["value"]), np.array(row["draws"], float))
-            tables.setdefault(row["system"], {})[row["feature"], row["measure"]] = drawn
-        assert isinstance(content["held_out"]["digest"], str)
-        assert set(map(len, tables.values())) == {len(tables[HUMAN])}
-    except (OSError, ValueError, KeyError, TypeError, AssertionError, pl.exceptions.PolarsError) as error:
-        reason = f"not a judgement ({type(error).__name__}: {error})"
-        raise InputError(folder, reason, "Give a folder that `dexter evaluate` wrote", "baseline_unreadable") from error
-    return Baseline(name_of(folder), content, tables)
-
-
-def hold_against(
-    baseline: Baseline, tables: Mapping[str, Table], content: Mapping[str, Any], tolerance: GeneratedTolerance
-) -> dict[str, Any]:
-    """The verdict on a new judgement, as JSON values.
-
-    Raises:
-        InputError: it is on other held-out music or with another seed, or has no system in common
-            (``baseline_unlike``).
-    """
-    alike = [(each["held_out"]["digest"], each["seed"], each["excerpts"]) for each in (baseline.content, content)]
-    if alike[0] != alike[1]:
-        reason = "was measured on other held-out music, or with another seed"
-        raise InputError(baseline.name, reason, "Judge its pieces again on this data set", "baseline_unlike")
-    verdict = regression(tables, baseline.tables, tolerance)
-    if not verdict["comparisons"] and not verdict["lost"]:
-        reason = "has no system in common with this judgement"
-        raise InputError(baseline.name, reason, "Give systems the names they have there", "baseline_unlike")
-    about = {name: baseline.content.get(name) for name in ("draws_digest", "data_set", "code_version")}
-    about |= {"name": baseline.name, "same_data_set": about["data_set"] == content["data_set"]}
-    return {"baseline": about, "tolerance": asdict(tolerance), **verdict}

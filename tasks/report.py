@@ -35,7 +35,7 @@ from dexter_model.synthesis import why_silent
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.baseline import EVALUATION
 from tasks.evaluate import read_folders
-from tasks.judge import JUDGEMENT
+from tasks.judge_baseline import JUDGEMENT
 from tasks.orchestration import task
 
 if TYPE_CHECKING:

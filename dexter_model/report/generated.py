@@ -64,8 +64,8 @@ def generated_section(judgement: Mapping[str, Any], examples: Sequence[Example] 
         "chart": _distributions(judgement["distributions"], systems),
         "copies": (
             f"A sequence is {LENGTHS[0]} or {LENGTHS[1]} notes in a row with the intervals and times between them, "
-            f"wherever it begins, looked up in {_looked_through(training)}. Music in one style shares some: compare with "
-            "people's other works."
+            f"wherever it begins, looked up in {_looked_through(training)}. Music in one style shares some: compare "
+            "with people's other works."
         ),
         "longest": _longest(judgement["longest"]),
         "refused": judgement["refused"],

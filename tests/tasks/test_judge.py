@@ -12,8 +12,10 @@ from made_up_renders import made_up_piece, publish
 
 from dexter_model.errors import InputError
 from dexter_model.metrics.generated import HUMAN
+from dexter_model.places import join, names, write
 from dexter_model.synthesis import why_silent
-from tasks.judge import DRAWS, JUDGEMENT, JudgeResult, judge
+from tasks.judge import JudgeResult, judge
+from tasks.judge_baseline import DRAWS, JUDGEMENT
 from tasks.report import ReportInputs, write_report
 
 LEARNT = [music(100 + seed) for seed in range(6)]
@@ -150,6 +152,20 @@ def test_a_report_of_pieces_that_are_gone(store: str, judgement: JudgeResult, tm
     text = Path(write_report(inputs, tmp_path)).read_text()
     assert "Overlap area" in text
     assert "<audio" not in text
+
+
+def test_music_and_judgement_at_s3(
+    judgement: JudgeResult, store: str, folders: dict[str, Path], moto_bucket: str
+) -> None:
+    for folder in folders.values():
+        for name in names(folder):
+            write(join(moto_bucket, folder.name, name), (folder / name).read_bytes())
+    there = {system: join(moto_bucket, folder.name) for system, folder in folders.items()}
+    first = judge(store, there, join(moto_bucket, "judged"), workers=0)
+    assert first.digest == judgement.digest
+    again = judge(store, there, join(moto_bucket, "again"), workers=0, baseline=first.out)
+    assert again.regression is not None
+    assert again.regression["passed"]
 
 
 @pytest.mark.cluster
