@@ -65,8 +65,8 @@ def main() -> None:
 @contextmanager
 def lab(folder: Path, log: Path | None) -> Iterator[tuple[str, str]]:
     """The Prefect API's URL, and the bucket, of a lab that is at work."""
-    with three_nodes(folder) as cluster, moto(cluster.host) as s3, serving(folder, cluster.host) as url:
-        out = s3.new_bucket()
+    with three_nodes(folder) as cluster, moto(cluster.host) as s3, serving(folder, cluster.host) as server:
+        url, out = server.url, s3.new_bucket()
         environment = {
             **{name: value for name, value in cluster.environment.items() if not name.startswith("PREFECT_")},
             **s3.environment,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_api import (
     ask,
     ended,
@@ -271,8 +272,9 @@ def artifacts(url: str, key: str) -> list[dict[str, Any]]:
 def test_without_a_server_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="prefect server start"):
         deploy(Lab(), PROJECT / "prefect.yaml", dry_run=True)
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    with pytest.raises(InputError, match="no Prefect server answers"):
+    monkeypatch.setenv("PREFECT_API_URL", nowhere := "http://127.0.0.1:9/api")
+    # Prefect, which other tests have imported by now, has read its environment.
+    with temporary_settings({PREFECT_API_URL: nowhere}), pytest.raises(InputError, match="no Prefect server answers"):
         deploy(Lab(), PROJECT / "prefect.yaml", dry_run=True)
     with pytest.raises(InputError, match="tells of no deployments"):
         deploy(Lab(), PROJECT / "README.md", dry_run=True)
