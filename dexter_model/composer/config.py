@@ -5,15 +5,12 @@ Defaults are those of the corrected system; ``REFERENCE`` is the original, with 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from dexter_model.diffusion.config import DiffusionConfig
-from dexter_model.errors import InputError
-from dexter_model.training.config import LoopConfig, one_of, require, setting, settings_of
+from dexter_model.training.config import LoopConfig, Parts, one_of, require, setting
 
 PROGRAMS = 128  # of General MIDI
 SMALLEST = 16  # channels: Squeeze-Excitation has a sixteenth of them inside
@@ -115,7 +112,7 @@ class TrainingConfig(LoopConfig):
 
 
 @dataclass(frozen=True)
-class ComposerConfig:
+class ComposerConfig(Parts):
     """Everything that decides what training makes of performances."""
 
     system: ClassVar[str] = "composer"
@@ -123,24 +120,6 @@ class ComposerConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> ComposerConfig:
-        """The settings of a mapping of mappings, as in a checkpoint or a YAML file; what is missing is at its default.
-
-        Raises:
-            InputError: an unknown key or a value out of range (``config_invalid``).
-        """
-        parts = {"data": DataConfig, "network": NetworkConfig, "diffusion": DiffusionConfig, "training": TrainingConfig}
-        if not isinstance(values, Mapping) or set(values) - set(parts):
-            raise InputError("config", f"has other parts than {', '.join(parts)}", "Check it", "config_invalid")
-        made: dict[str, Any] = {name: settings_of(kind, values.get(name, {})) for name, kind in parts.items()}
-        return cls(**made)
-
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """The settings as JSON holds them."""
-        settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))
-        return settings
 
 
 REFERENCE = ComposerConfig(

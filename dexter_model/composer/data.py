@@ -188,3 +188,6 @@ def resident_split(opened: DatasetVersion, split: str, config: ComposerConfig) -
         return None
     pieces = ((f"{each.corpus}/{each.key}", each.notes) for each in opened.recordings(split))
     return ResidentSegments.of(pieces, config.data)
+
+
+Resident = ResidentSegments

@@ -1,17 +1,7 @@
-"""Train the composer from resident arrays: what a Ray Train worker calls, and by itself a command for a bare machine.
-
-::
-
-    python -m dexter_model.composer.train_arrays train.npz config.json --out DIR --minutes 9 --device cuda
-
-needs numpy, torch, safetensors and tensorboard alone. ``train.npz`` is ``ResidentSegments.save`` of a split.
-"""
+"""Train the composer from arrays: what a Ray Train worker calls, and ``training.on_arrays`` on a bare machine."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +18,7 @@ from dexter_model.composer.scale import Statistics
 from dexter_model.composer.validation import HeldOut
 from dexter_model.diffusion.schedule import noise_schedule
 from dexter_model.errors import InputError
-from dexter_model.training.loop import BatchLoss, FitResult, Hooks, Predict, Progress, Validation, fit
+from dexter_model.training.loop import BatchLoss, FitResult, Hooks, Predict, Validation, fit
 from dexter_model.training.resuming import steps_taken
 
 
@@ -125,38 +115,3 @@ def described(config: ComposerConfig) -> str:
     with torch.device("meta"):
         parameters = sum(each.numel() for each in ComposerUnet(config.network, config.data).parameters())
     return f"U-Net: {parameters:,} parameters, segments of {config.data.rows} x {config.data.notes} notes"
-
-
-def main() -> None:
-    """The command; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Train the composer from arrays, without Ray and without the store.")
-    parser.add_argument("arrays", type=Path, help="training split (.npz of ResidentSegments)")
-    parser.add_argument("config", type=Path, help="settings (.json: data, network, diffusion, training)")
-    parser.add_argument("--validation", type=Path, help="validation split (.npz)")
-    parser.add_argument("--out", type=Path, required=True, help="output folder")
-    parser.add_argument("--minutes", type=float, help="stop, with a checkpoint, after this long")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--label", default="trained")
-    parser.add_argument("--dataset", default="{}", help="JSON of the data set's version and digest")
-    options = parser.parse_args()
-    result = train_on_arrays(
-        ResidentSegments.load(options.arrays),
-        ResidentSegments.load(options.validation) if options.validation else None,
-        ComposerConfig.from_dict(json.loads(options.config.read_text())),
-        options.out,
-        dataset=json.loads(options.dataset),
-        label=options.label,
-        device=options.device,
-        hooks=Hooks(logged=_print_row),
-        seconds=None if options.minutes is None else 60.0 * options.minutes,
-    )
-    print(f"{result.checkpoint} {result.digest} {result.step} steps {result.seconds:.0f} s")
-
-
-def _print_row(row: Progress) -> None:
-    validation = "" if row.validation_loss is None else f" validation {row.validation_loss:.4f}"
-    print(f"{row.step} loss {row.loss:.4f}{validation} {row.steps_per_sec:.1f} steps/s", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,16 +5,13 @@ Defaults are the published ones (arXiv 2406.14850). Commands validate them as fi
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
 
 from dexter_model.diffusion.config import DiffusionConfig
-from dexter_model.errors import InputError
 from dexter_model.notes import CODEC_COLUMNS
-from dexter_model.training.config import LoopConfig, one_of, require, setting, settings_of
+from dexter_model.training.config import LoopConfig, Parts, one_of, require, setting
 
 Output = Literal["epsilon", "x_0", "ex_0", "v", "mean"]
 PERCEPTUAL_LIMIT = 3.0  # standard deviations of perceptual rows, in training and steering: further is never shown
@@ -93,35 +90,13 @@ class TrainingConfig(LoopConfig):
 
 
 @dataclass(frozen=True)
-class ExpressionConfig:
+class ExpressionConfig(Parts):
     """Everything that decides what training makes of a data set."""
 
     system: ClassVar[str] = "dexter"
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> ExpressionConfig:
-        """The settings of a mapping of mappings, as in a checkpoint or a YAML file; what is missing is at its default.
-
-        Raises:
-            InputError: an unknown key or a value out of range (``config_invalid``).
-        """
-        if not isinstance(values, Mapping) or set(values) - {"denoiser", "diffusion", "training"}:
-            raise InputError(
-                "config", "has other parts than denoiser, diffusion, training", "Check it", "config_invalid"
-            )
-        return cls(
-            settings_of(DenoiserConfig, values.get("denoiser", {})),
-            settings_of(DiffusionConfig, values.get("diffusion", {})),
-            settings_of(TrainingConfig, values.get("training", {})),
-        )
-
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """The settings as JSON holds them."""
-        settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))
-        return settings
 
 
 Config = ExpressionConfig

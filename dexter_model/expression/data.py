@@ -393,3 +393,6 @@ def resident_split(opened: DatasetVersion, split: str, config: ExpressionConfig)
     """A split of a data set as resident arrays; None when it has no pieces."""
     empty = opened.catalogue.filter(opened.catalogue["split"] == split).is_empty()
     return None if empty else ResidentNotes.from_pieces(opened.pieces(split), config.denoiser)
+
+
+Resident = ResidentNotes

@@ -1,17 +1,7 @@
-"""Train DExter from resident arrays: what a Ray Train worker calls, and by itself a command for a bare GPU machine.
-
-::
-
-    python -m dexter_model.expression.train_arrays train.npz config.json --out DIR --minutes 9 --device cuda
-
-needs numpy, torch, safetensors and tensorboard alone. ``train.npz`` is ``ResidentNotes.save`` of a split.
-"""
+"""Train DExter from arrays: what a Ray Train worker calls, and ``training.on_arrays`` on a bare machine."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +16,7 @@ from dexter_model.expression.data import ResidentNotes, Statistics
 from dexter_model.expression.denoiser import build_denoiser
 from dexter_model.expression.loss import Denoiser, diffusion_loss
 from dexter_model.expression.validation import RenderedWindows
-from dexter_model.training.loop import BatchLoss, FitResult, Hooks, Progress, Validation, fit
+from dexter_model.training.loop import BatchLoss, FitResult, Hooks, Validation, fit
 from dexter_model.training.resuming import steps_taken
 
 
@@ -138,39 +128,3 @@ def initial_denoiser(config: ExpressionConfig) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         return build_denoiser(config.denoiser)
-
-
-def main() -> None:
-    """The command; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Train DExter from arrays, without Ray and without the store.")
-    parser.add_argument("arrays", type=Path, help="training split (.npz of ResidentNotes)")
-    parser.add_argument("config", type=Path, help="settings (.json: denoiser, diffusion, training)")
-    parser.add_argument("--validation", type=Path, help="validation split (.npz)")
-    parser.add_argument("--out", type=Path, required=True, help="output folder")
-    parser.add_argument("--minutes", type=float, help="stop, with a checkpoint, after this long")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--label", default="trained")
-    parser.add_argument("--dataset", default="{}", help="JSON of the data set's version and digest")
-    options = parser.parse_args()
-    result = train_on_arrays(
-        ResidentNotes.load(options.arrays),
-        ResidentNotes.load(options.validation) if options.validation else None,
-        ExpressionConfig.from_dict(json.loads(options.config.read_text())),
-        options.out,
-        dataset=json.loads(options.dataset),
-        label=options.label,
-        device=options.device,
-        hooks=Hooks(logged=_print_row),
-        seconds=None if options.minutes is None else 60.0 * options.minutes,
-    )
-    print(f"{result.checkpoint} {result.digest} {result.step} steps {result.seconds:.0f} s")
-
-
-def _print_row(row: Progress) -> None:
-    validation = "" if row.validation_loss is None else f" validation {row.validation_loss:.4f}"
-    validation += "" if row.criterion is None else f" criterion {row.criterion:.3f}"
-    print(f"{row.step} loss {row.loss:.4f}{validation} {row.steps_per_sec:.1f} steps/s", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

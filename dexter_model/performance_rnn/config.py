@@ -6,12 +6,10 @@ Defaults are those of the published ``performance_with_dynamics``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from dexter_model.errors import InputError
-from dexter_model.training.config import LoopConfig, one_of, require, setting, settings_of
+from dexter_model.training.config import LoopConfig, Parts, one_of, require, setting
 
 
 @dataclass(frozen=True)
@@ -78,29 +76,12 @@ class TrainingConfig(LoopConfig):
 
 
 @dataclass(frozen=True)
-class PerformanceRnnConfig:
+class PerformanceRnnConfig(Parts):
     """Everything that decides what training makes of a data set."""
 
     system: ClassVar[str] = "performance_rnn"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> PerformanceRnnConfig:
-        """The settings of a mapping of mappings, as in a checkpoint or a YAML file; what is missing is at its default.
-
-        Raises:
-            InputError: an unknown key or a value out of range (``config_invalid``).
-        """
-        if not isinstance(values, Mapping) or set(values) - {"network", "training"}:
-            raise InputError("config", "has other parts than network, training", "Check it", "config_invalid")
-        network, training = values.get("network", {}), values.get("training", {})
-        return cls(settings_of(NetworkConfig, network), settings_of(TrainingConfig, training))
-
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """The settings as JSON holds them."""
-        settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))
-        return settings
 
 
 _PUBLISHED: dict[str, dict[str, Any]] = {

@@ -199,3 +199,6 @@ def _pitches(tokens: np.ndarray) -> np.ndarray:
 
 def _names() -> list[str]:
     return [field.name for field in fields(ResidentEvents)]
+
+
+Resident = ResidentEvents

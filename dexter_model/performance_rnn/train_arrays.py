@@ -1,17 +1,7 @@
-"""Train Performance RNN from resident arrays: what a Ray Train worker calls, and a command for a bare GPU machine.
-
-::
-
-    python -m dexter_model.performance_rnn.train_arrays train.npz config.json --out DIR --minutes 9 --device cuda
-
-needs numpy, torch, safetensors and tensorboard alone. ``train.npz`` is ``ResidentEvents.save`` of a split.
-"""
+"""Train Performance RNN from arrays: what a Ray Train worker calls, and ``training.on_arrays`` on a bare machine."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +16,8 @@ from dexter_model.performance_rnn.encodings import heads
 from dexter_model.performance_rnn.loss import token_loss
 from dexter_model.performance_rnn.measures import evaluate
 from dexter_model.performance_rnn.network import initial_network
-from dexter_model.training.checkpoint import Checkpoint, load_checkpoint, load_weights
-from dexter_model.training.loop import BatchLoss, Evaluation, FitResult, Hooks, Predict, Progress, Validation, fit
+from dexter_model.training.checkpoint import Checkpoint, load_weights
+from dexter_model.training.loop import BatchLoss, Evaluation, FitResult, Hooks, Predict, Validation, fit
 from dexter_model.training.resuming import steps_taken
 
 
@@ -129,43 +119,3 @@ def described(config: PerformanceRnnConfig) -> str:
     with torch.device("meta"):
         parameters = sum(each.numel() for each in initial_network(config.network, 0).parameters())
     return f"LSTM of {config.network.layers}: {parameters:,} parameters"
-
-
-def main() -> None:
-    """The command; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description="Train Performance RNN from arrays, without Ray and without the store."
-    )
-    parser.add_argument("arrays", type=Path, help="training split (.npz of ResidentEvents)")
-    parser.add_argument("config", type=Path, help="settings (.json: network, training)")
-    parser.add_argument("--validation", type=Path, help="validation split (.npz)")
-    parser.add_argument("--out", type=Path, required=True, help="output folder")
-    parser.add_argument("--minutes", type=float, help="stop, with a checkpoint, after this long")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--label", default="trained")
-    parser.add_argument("--dataset", default="{}", help="JSON of the data set's version and digest")
-    parser.add_argument("--warm-start", type=Path, help="checkpoint whose weights to begin with")
-    options = parser.parse_args()
-    result = train_on_arrays(
-        ResidentEvents.load(options.arrays),
-        ResidentEvents.load(options.validation) if options.validation else None,
-        PerformanceRnnConfig.from_dict(json.loads(options.config.read_text())),
-        options.out,
-        dataset=json.loads(options.dataset),
-        label=options.label,
-        device=options.device,
-        hooks=Hooks(logged=_print_row),
-        seconds=None if options.minutes is None else 60.0 * options.minutes,
-        warm_start=load_checkpoint(options.warm_start) if options.warm_start else None,
-    )
-    print(f"{result.checkpoint} {result.digest} {result.step} steps {result.seconds:.0f} s")
-
-
-def _print_row(row: Progress) -> None:
-    validation = "" if row.validation_loss is None else f" validation {row.validation_loss:.4f}"
-    validation += "" if row.criterion is None else f" criterion {row.criterion:.4f}"
-    print(f"{row.step} loss {row.loss:.4f}{validation} {row.steps_per_sec:.1f} steps/s", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from dexter_model.errors import InputError
 
@@ -100,3 +101,24 @@ def settings_of(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
         require(right, f"{kind.__name__}.{name}", repr(value), f"like {defaults[name]!r}")
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return kind(**given)
+
+
+class Parts:
+    """Settings in parts, each a dataclass of its own with a default for everything."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
+        """The settings of a mapping of mappings, as in a checkpoint or a YAML file; what is missing is at its default.
+
+        Raises:
+            InputError: an unknown key or a value out of range (``config_invalid``).
+        """
+        parts: dict[str, Any] = {part.name: part.default_factory for part in fields(cls)}  # type: ignore[arg-type]
+        if not isinstance(values, Mapping) or set(values) - set(parts):
+            raise InputError("config", f"has other parts than {', '.join(parts)}", "Check it", "config_invalid")
+        return cls(**{name: settings_of(kind, values.get(name, {})) for name, kind in parts.items()})
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """The settings as JSON holds them."""
+        settings: dict[str, dict[str, Any]] = json.loads(json.dumps(asdict(self)))  # type: ignore[call-overload]
+        return settings

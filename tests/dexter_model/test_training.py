@@ -376,10 +376,10 @@ def test_the_command_trains_from_arrays_alone(notes: ResidentNotes, tmp_path: Pa
     (tmp_path / "config.json").write_text(json.dumps(CONFIG.to_dict()))
     command = """
 import sys
-sys.argv[1:] = ["train.npz", "config.json", "--validation", "train.npz", "--out", "out", "--device", "cpu"]
+sys.argv[1:] = ["dexter", "train.npz", "config.json", "--validation", "train.npz", "--out", "out", "--device", "cpu"]
 for absent in "pydantic ray zarr polars rich prefect partitura matplotlib symusic music21 scipy".split():
     sys.modules[absent] = None
-from dexter_model.expression.train_arrays import main
+from dexter_model.training.on_arrays import main
 main()
 """
     ran = subprocess.run(

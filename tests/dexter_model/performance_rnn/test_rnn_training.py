@@ -203,7 +203,7 @@ def test_a_split_without_examples_is_refused(tmp_path: Path) -> None:
 def test_the_command_of_a_bare_machine(tmp_path: Path) -> None:
     resident(TINY, recorded(PIECE)).save(tmp_path / "split.npz")
     (tmp_path / "config.json").write_text(json.dumps(TINY.to_dict()))
-    command = [sys.executable, "-m", "dexter_model.performance_rnn.train_arrays", "split.npz", "config.json"]
+    command = [sys.executable, "-m", "dexter_model.training.on_arrays", "performance_rnn", "split.npz", "config.json"]
     command += ["--out", "out", "--device", "cpu", "--validation", "split.npz"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "12 steps" in told.stdout
