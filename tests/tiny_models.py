@@ -11,6 +11,14 @@ from dexter_model.expression.config import DenoiserConfig, DiffusionConfig, Expr
 from dexter_model.notes import RECORDED_NOTE
 from dexter_model.training.checkpoint import write_checkpoint
 
+MADE = {
+    "dataset": {"version": "none", "digest": "none"},
+    "code_version": "test",
+    "seed": 0,
+    "step": 0,
+    "history": [],
+}
+
 
 def write_random_checkpoint(
     folder: Path,
@@ -40,11 +48,7 @@ def write_random_checkpoint(
         "label": "random",
         "config": config.to_dict(),
         "statistics": {"mean": [0.5, 0.5, 0.0, 0.0, 0.3], "std": [0.1, 0.1, 0.02, 0.5, 0.3], **pace, **heard},
-        "dataset": {"version": "none", "digest": "none"},
-        "code_version": "test",
-        "seed": 0,
-        "step": 0,
-        "history": [],
+        **MADE,
     }
     write_checkpoint(folder, {name: value.numpy() for name, value in model.state_dict().items()}, meta)
     return folder
@@ -73,11 +77,7 @@ def write_random_generator(folder: Path, system: str) -> Path:
         "label": "random",
         "config": config.to_dict(),
         "statistics": statistics,
-        "dataset": {"version": "none", "digest": "none"},
-        "code_version": "test",
-        "seed": 0,
-        "step": 0,
-        "history": [],
+        **MADE,
     }
     write_checkpoint(folder, {name: value.numpy() for name, value in model.state_dict().items()}, meta)
     return folder

@@ -21,6 +21,7 @@ import numpy as np
 
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
+from dexter_model.reading.protobuf import varint
 
 MAX_BYTES = 64 << 20  # of a record; an hour of dense music has 2 MB
 MAX_RECORDS = 1_000_000
@@ -192,14 +193,14 @@ def _submessages(message: bytes) -> dict[int, list[tuple[int, int]]]:
     places: dict[int, list[tuple[int, int]]] = defaultdict(list)
     position = 0
     while position < len(message):
-        tag, position = _varint(message, position)
+        tag, position = varint(message, position)
         kind = tag & 7
         if kind == _MESSAGE:
-            length, position = _varint(message, position)
+            length, position = varint(message, position)
             places[tag >> 3].append((position, position + length))
             position += length
         elif kind == _VARINT:
-            _, position = _varint(message, position)
+            _, position = varint(message, position)
         elif kind in (_DOUBLE, _FLOAT):
             position += 8 if kind == _DOUBLE else 4
         else:
@@ -207,17 +208,6 @@ def _submessages(message: bytes) -> dict[int, list[tuple[int, int]]]:
     if position > len(message):
         raise EOFError
     return places
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
-    value = shift = 0
-    while (byte := message[position]) > 127:
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if shift > 63:
-            raise ValueError("it has a number of more than 64 bits")
-    return value | byte << shift, position + 1
 
 
 def _columns(data: np.ndarray, places: np.ndarray, tags: dict[str, int]) -> dict[str, np.ndarray]:

@@ -232,11 +232,12 @@ def _opened(flags: argparse.Namespace) -> DatasetVersion:
 
 
 def _split_of(opened: DatasetVersion, split: str, config: PerformanceRnnConfig) -> ResidentEvents:
-    from dexter_model.performance_rnn.data import ResidentEvents
+    from dexter_model.performance_rnn.data import resident_split
 
-    performances = (each.notes for each in opened.recordings(split))
-    events, discarded = ResidentEvents.of_performances(performances, config, augmented=split == "train")
-    logging.info("%s: %d sequences, left out %s", split, len(events.length), dict(discarded) or "none")
+    events = resident_split(opened, split, config)
+    if events is None:
+        raise InputError(opened.url, f"has no {split} split", "Give more works, or another --eval_ratio", "no_examples")
+    logging.info("%s: %d sequences", split, len(events.length))
     return events
 
 

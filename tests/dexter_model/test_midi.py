@@ -14,39 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from midi_files import off, on, sustain, tempo, write
 
 from dexter_model.errors import InputError
 from dexter_model.notes import Performance
 from dexter_model.reading.midi import load_midi
-
-
-def write(path: Path, *tracks: list[tuple[int, mido.Message | mido.MetaMessage]], tpq: int = 480) -> Path:
-    """A MIDI file of tracks; messages with absolute ticks, in the order given."""
-    file = mido.MidiFile(ticks_per_beat=tpq)
-    for messages in tracks:
-        track, now = mido.MidiTrack(), 0
-        for tick, message in messages:
-            track.append(message.copy(time=tick - now))
-            now = tick
-        file.tracks.append(track)
-    file.save(path)
-    return path
-
-
-def on(tick: int, pitch: int, velocity: int = 64, channel: int = 0) -> tuple[int, Any]:
-    return tick, mido.Message("note_on", note=pitch, velocity=velocity, channel=channel)
-
-
-def off(tick: int, pitch: int, channel: int = 0) -> tuple[int, Any]:
-    return tick, mido.Message("note_off", note=pitch, channel=channel)
-
-
-def sustain(tick: int, value: int) -> tuple[int, Any]:
-    return tick, mido.Message("control_change", control=64, value=value)
-
-
-def tempo(tick: int, microseconds: int) -> tuple[int, Any]:
-    return tick, mido.MetaMessage("set_tempo", tempo=microseconds)
 
 
 def sounding(performance: Performance) -> list[tuple[float, float]]:
