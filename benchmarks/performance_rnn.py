@@ -3,7 +3,7 @@
 Weights are random unless a checkpoint is given; then the number of events a piece is the music's, not chance's.
 
     python benchmarks/performance_rnn.py [--checkpoint DIR] [--outputs 128] [--alone 2] [--steps 3000] [--device cpu]
-        [--bfloat16] [--threads 1] [--json FILE]
+        [--bfloat16] [--threads N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000, help="of 10 ms")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true", help="layers in bfloat16 where many are made together")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -57,7 +57,7 @@ class PerformanceRnn(nn.Module):
         """(B, sum of heads) logits of the tokens that follow these, and the state after them; without dropout."""
         first, *others = self._stack()
         if isinstance(first, LstmLayer):
-            x, after = first.activated(self._driven(first, tokens_BK, controls_BC), state[0])
+            x, after = first.driven(self._driven(first, tokens_BK, controls_BC), state[0])
         else:
             inputs = torch.cat([controls_BC, self.table[tokens_BK + self.first].sum(dim=-2)], dim=-1)
             x, after = first.step(inputs, state[0])
@@ -77,7 +77,8 @@ class PerformanceRnn(nn.Module):
         if self.config.encoding == "modulo":
             driven = self.table[tokens_BK[:, 0]].to(kind) @ rows
         else:
-            driven = rows[tokens_BK + self.first].sum(dim=1)
+            one, *others = (rows[number_B] for number_B in (tokens_BK + self.first).unbind(dim=1))
+            driven = sum(others, start=one)
         return torch.addmm(driven, controls_BC.to(kind), first.kernel[:controls]) if controls else driven
 
 
