@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dexter_model.dataset.store import open_version
-from dexter_model.errors import InputError, RegressionError
+from dexter_model.errors import RegressionError
 from dexter_model.metrics import generated_regression as generated
 from dexter_model.metrics.regression import headline, told
 from dexter_model.places import absolute, name_of
@@ -13,7 +13,7 @@ from flows.facts import of_evaluation
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
 from tasks.evaluate import evaluate as evaluate_renders
-from tasks.judge import JudgeResult, judge
+from tasks.judge import JudgeResult, by_name, judge
 from tasks.orchestration import HOUR, flow, publish_link, publish_markdown, tag_run
 from tasks.progress import say
 from tasks.report import ReportInputs, write_report
@@ -57,13 +57,9 @@ def evaluate(parameters: EvaluateParameters, page: bool = True) -> EvaluationRes
 
 
 def _generated(parameters: EvaluateParameters, page: bool) -> JudgeResult:
-    folders = {**{name_of(folder): folder for folder in parameters.renders}, **parameters.external}
-    if len(folders) < len(parameters.renders) + len(parameters.external):
-        remedy = "Name them with --external NAME=FOLDER"
-        raise InputError("--renders", "has two folders of one name", remedy, "option_invalid")
     result = judge(
         parameters.store,
-        folders,
+        by_name(parameters.renders, parameters.external),
         parameters.out,
         parameters.version,
         baseline=parameters.baseline,
@@ -75,16 +71,7 @@ def _generated(parameters: EvaluateParameters, page: bool) -> JudgeResult:
     summary = f"{result.pieces} generated pieces judged, {len(result.refused)} refused, in {result.out}"
     say(summary)
     publish_markdown("evaluation", summary, "Evaluation")
-    written = None
-    if page:
-        inputs = ReportInputs(
-            store_url=parameters.store,
-            version=parameters.version,
-            judgement=parameters.out,
-            generated=folders,
-            title="Music without a score, beside people's",
-        )
-        written = absolute(write_report(inputs, parameters.out))
+    written = _page(parameters) if page else None
     if result.regression:
         _judge(generated.headline(result.regression), generated.told(result.regression), written, result)
     elif written:
@@ -93,7 +80,7 @@ def _generated(parameters: EvaluateParameters, page: bool) -> JudgeResult:
 
 
 def _page(parameters: EvaluateParameters) -> str:
-    """A report beside the evaluation, headed by the verdict."""
+    """A report beside the evaluation."""
     inputs = ReportInputs(
         store_url=parameters.store,
         version=parameters.version,

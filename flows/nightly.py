@@ -1,5 +1,7 @@
 """Flow: one night of the platform: the data set brought up to date, its split rendered anew, and a verdict.
 
+A generator needs no score: its night makes pieces instead, and is judged by the data set's held-out music.
+
 Every night has a folder of its own, ``nights/DATE_COMMIT``, so that nothing rendered by yesterday's code is taken for
 today's; a night that was interrupted goes on in its folder while date and code are the same. ``nights.json`` tells of
 the finished ones and which of them is accepted: the first (unless it is worse than a baseline that it was given), until
@@ -18,16 +20,22 @@ from dexter_model import places
 from dexter_model.digests import code_version
 from dexter_model.errors import InputError, RegressionError
 from dexter_model.expression.rendering import default_checkpoint
-from dexter_model.metrics.regression import headline
+from dexter_model.metrics import generated_regression as generated
+from dexter_model.metrics import regression
+from dexter_model.systems import default_model
+from dexter_model.training.checkpoint import META
 from flows import build as building
 from flows.build import build
-from flows.parameters import EvaluateParameters, NightlyParameters, RenderParameters, ReportParameters
+from flows.generate import generate
+from flows.parameters import EvaluateParameters, NightlyParameters, ReportParameters
 from flows.render import render
 from flows.report import report
 from flows.stages import evaluated, run_stage, table_of_stages, tell, write_run
 from tasks.evaluate import EvaluationResult
+from tasks.judge import JudgeResult
 from tasks.orchestration import DAY, flow, link_to, only_writer, publish_markdown, tag_run
 from tasks.progress import say
+from tasks.render import RenderResult
 from tasks.runs import FIRST, PASSED, REGRESSION, recorded, stages_done
 
 HISTORY, NIGHTS = "nights.json", "nights"
@@ -47,7 +55,7 @@ class Night:
 @flow(name="nightly", flow_run_name="nightly {parameters.out}", timeout_seconds=5 * DAY)
 @recorded("nightly", lambda parameters: parameters.out)
 def nightly(parameters: NightlyParameters) -> Night:
-    """Build, render with one checkpoint, evaluate beside the accepted night, report; the first good night is accepted.
+    """Build, render or generate, evaluate beside the accepted night, report; the first good night is accepted.
 
     Raises:
         RegressionError: worse than the accepted night; everything was written and published before.
@@ -65,24 +73,23 @@ def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None
     name, baseline = begun(history), baseline_of(parameters, history)
     folder = places.join(parameters.out, NIGHTS, name)
     data = run_stage("build", lambda: build(parameters.build))
-    how = parameters.render.model_copy(update={"out": places.join(folder, "renders"), "version": data.version})
-    rendered = run_stage("render", lambda: render(how))
-    tell(seed=how.seed)
-    evaluation, worse = run_stage("evaluate", lambda: evaluated(_evaluation(parameters, how, folder, baseline)))
+    made = _made(parameters, places.join(folder, "renders"), data.version)
+    how = _evaluation(parameters, made.folder, data.version, places.join(folder, "evaluation"), baseline)
+    evaluation, worse = run_stage("evaluate", lambda: evaluated(how))
     told = ReportParameters(
         out=folder,
-        store=parameters.build.store,
-        version=data.version,
-        checkpoint=how.checkpoint or str(default_checkpoint()),
-        renders=[how.out],
-        evaluation=places.join(folder, "evaluation"),
+        store=how.store,
+        version=how.version,
+        checkpoint=_checkpoint(parameters),
+        renders=how.renders,
+        evaluation=how.out,
         sweep=None,
     )
     page = run_stage("report", lambda: report(told, stages_done()))
     night = Night(name, page, *_verdict(evaluation))
     tell(verdict=night.verdict, headline=night.headline)
     row = {"verdict": night.verdict, "headline": night.headline, "baseline": baseline}
-    row |= {"data_set": data.version, "model": rendered.checkpoint["label"], "code_version": code_version()}
+    row |= {"data_set": data.version, "model": made.checkpoint["label"], "code_version": code_version()}
     write_run(folder, parameters, night=name, **row)
     history = read_history(parameters.out)  # again: a person may have accepted another night meanwhile
     history["nights"].append({"name": name, **row})
@@ -95,25 +102,47 @@ def _night(parameters: NightlyParameters) -> tuple[Night, RegressionError | None
     return night, worse
 
 
+def _made(parameters: NightlyParameters, out: str, version: str) -> RenderResult:
+    """Renders of the data set's split, or a generator's pieces."""
+    if parameters.generate is None:
+        rendering = parameters.render.model_copy(update={"out": out, "version": version})
+        made = run_stage("render", lambda: render(rendering))
+    else:
+        generation = parameters.generate.model_copy(update={"out": out})
+        made = run_stage("generate", lambda: generate(generation))
+    tell(seed=(parameters.generate or parameters.render).seed)
+    return made
+
+
+def _checkpoint(parameters: NightlyParameters) -> str | None:
+    """The checkpoint whose training the report tells; of bundles none is known."""
+    if parameters.generate is None:
+        return parameters.render.checkpoint or str(default_checkpoint())
+    named = parameters.generate.checkpoint or str(default_model(parameters.generate.system))
+    return named if any(name.endswith(META) for name in places.names(named)) else None
+
+
 def _evaluation(
-    parameters: NightlyParameters, how: RenderParameters, folder: str, baseline: str | None
+    parameters: NightlyParameters, made: str, version: str, out: str, baseline: str | None
 ) -> EvaluateParameters:
     return EvaluateParameters(
         store=parameters.build.store,
-        version=how.version,
-        renders=[how.out],
+        version=version,
+        renders=[made],
         external=parameters.external,
         baseline=baseline,
         tolerance=parameters.tolerance,
-        out=places.join(folder, "evaluation"),
+        generated_tolerance=parameters.generated_tolerance,
+        out=out,
         workers=parameters.workers,
     )
 
 
-def _verdict(evaluation: EvaluationResult) -> tuple[str, str]:
+def _verdict(evaluation: EvaluationResult | JudgeResult) -> tuple[str, str]:
     if evaluation.regression is None:
         return FIRST, "Nothing to compare with yet: later nights are held against this one."
-    return PASSED if evaluation.regression["passed"] else REGRESSION, headline(evaluation.regression)
+    told = generated if isinstance(evaluation, JudgeResult) else regression
+    return PASSED if evaluation.regression["passed"] else REGRESSION, told.headline(evaluation.regression)
 
 
 def read_history(out: str) -> dict[str, Any]:
@@ -172,10 +201,15 @@ def dry_run(parameters: NightlyParameters) -> list[str]:
     """What a night would do, in lines: its name, what it is held against, and what the build would encode."""
     history = read_history(parameters.out)
     against = baseline_of(parameters, history) or "nothing: it would be the first, and accepted"
+    how = parameters.generate or parameters.render
+    if parameters.generate is None:
+        work = f"renders the {parameters.render.split} split"
+    else:
+        work = f"makes {parameters.generate.pieces} pieces by {parameters.generate.system}"
     return [
         f"night {begun(history)} in {parameters.out}, after {len(history['nights'])} others",
         f"held against {against}",
-        f"renders the {parameters.render.split} split with {parameters.render.checkpoint or 'the model that ships'}",
+        f"{work} with {how.checkpoint or 'the model that ships'}",
         *building.told(building.dry_run(parameters.build)),
     ]
 

@@ -321,7 +321,10 @@ class JobParameters(_Parameters):
 
 
 class NightlyParameters(_Parameters):
-    """One night: the data set brought up to date, its split rendered and judged beside the accepted night."""
+    """One night: the data set brought up to date, its split rendered and judged beside the accepted night.
+
+    Or a generator's pieces are made and judged, beside the held-out music of a data set of encoding ``notes``.
+    """
 
     out: Place = Field(f"{OUT}/nightly", description="folder of the nights, each in a folder of its own")
     build: BuildParameters = Field(
@@ -331,23 +334,36 @@ class NightlyParameters(_Parameters):
         RenderParameters.model_validate({"store": f"{OUT}/dataset"}),
         description="the model and how it renders; the data set and the folder follow from the others",
     )
+    generate: AnyGeneration | None = Field(
+        None, description="a generator and how it makes pieces, instead of rendering; the folder follows"
+    )
     external: dict[str, str] = Field({}, description="folders CORPUS/PIECE.mid of other renderers, by name")
     baseline: str | None = Field(None, description="folder of a run to compare with; default the accepted night")
     tolerance: Tolerance = Field(Tolerance(), description="how much worse than the baseline is tolerated")
+    generated_tolerance: GeneratedTolerance = Field(
+        default=GeneratedTolerance(), description="the same of a generator's pieces"
+    )
     workers: Workers = Field(None, description="Ray actors of each stage that does not say its own; 0 uses no Ray")
 
     @model_validator(mode="before")
     @classmethod
     def _renders_what_it_builds(cls, values: Any) -> Any:
-        given = {stage: values.get(stage) or {} for stage in ("build", "render")} if isinstance(values, dict) else {}
-        if not given or not all(isinstance(stage, dict) for stage in given.values()):
+        if not isinstance(values, dict):
+            return values
+        given = {name: values.get(name) or {} for name in ("build", "render", "generate")}
+        if not all(isinstance(stage, dict) for stage in given.values()):
             return values  # pydantic tells what is wrong with them
-        store = given["build"].get("store", f"{OUT}/dataset")
         shared = {"workers": values.get("workers")}
-        return {**values, **{stage: {**shared, **given[stage], "store": store} for stage in given}}
+        encoding = {"encoding": "notes"} if given["generate"] else {}
+        build = {**shared, **encoding, **given["build"]}
+        render = {**shared, **given["render"], "store": build.setdefault("store", f"{OUT}/dataset")}
+        generate = {**shared, **given["generate"]} if given["generate"] else None
+        return {**values, "build": build, "render": render, "generate": generate}
 
     @model_validator(mode="after")
     def _of_the_whole_data_set(self) -> Self:
         if self.render.scores or self.render.version:
             raise ValueError("render: a night renders the newest version of its data set; leave out scores and version")
+        if (self.generate is None) != (self.build.encoding == "codec"):
+            raise ValueError("build.encoding: codec for nights that render, notes for those that generate")
         return self

@@ -15,6 +15,7 @@ from dexter_model.prices import currency
 from flows.evaluate import evaluate
 from flows.parameters import EvaluateParameters
 from tasks.evaluate import EvaluationResult
+from tasks.judge import JudgeResult
 from tasks.progress import say
 from tasks.runs import stage, stages_done
 
@@ -52,7 +53,7 @@ def table_of_stages() -> str:
     return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
-def evaluated(parameters: EvaluateParameters) -> tuple[EvaluationResult, RegressionError | None]:
+def evaluated(parameters: EvaluateParameters) -> tuple[EvaluationResult | JudgeResult, RegressionError | None]:
     """The evaluation, and what is to be raised when the job's report is written."""
     try:
         return evaluate(parameters, page=False), None

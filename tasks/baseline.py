@@ -42,11 +42,7 @@ def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
     Raises:
         InputError: it is none, is damaged (``baseline_unreadable``), or would be overwritten (``baseline_is_out``).
     """
-    whole, inside = str(folder), join(folder, "evaluation")
-    folder = inside if _is_there(join(inside, EVALUATION)) else whole
-    if copy_of(folder).resolve() == copy_of(out).resolve():
-        reason = "is where this evaluation goes, and would be overwritten"
-        raise InputError(folder, reason, "Name another folder with --out", "baseline_is_out")
+    name, folder = located(folder, out, EVALUATION)
     try:
         content = json.loads(read(join(folder, EVALUATION)))
         data = read(join(folder, MEASURES))
@@ -58,7 +54,21 @@ def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         reason = f"not an evaluation ({type(error).__name__}: {error})"
         raise InputError(folder, reason, REMEDY, "baseline_unreadable") from error
-    return Baseline(name_of(whole if folder == inside else folder), content, measures)
+    return Baseline(name, content, measures)
+
+
+def located(folder: str | Path, out: str | Path, file: str) -> tuple[str, str]:
+    """What people call an evaluation, and where its ``file`` is: in the folder, or of a whole job in it.
+
+    Raises:
+        InputError: a new evaluation in ``out`` would overwrite it (``baseline_is_out``).
+    """
+    inside = join(folder, "evaluation")
+    found = inside if _is_there(join(inside, file)) else str(folder)
+    if copy_of(found).resolve() == copy_of(out).resolve():
+        reason = "is where this evaluation goes, and would be overwritten"
+        raise InputError(found, reason, "Name another folder with --out", "baseline_is_out")
+    return name_of(folder), found
 
 
 def _is_there(file: str) -> bool:

@@ -33,7 +33,7 @@ from dexter_model.metrics.generated import (
 from dexter_model.metrics.generated_copies import LENGTHS, Training, steps
 from dexter_model.metrics.generated_features import LEAST_NOTES, SECONDS, Excerpts, excerpts
 from dexter_model.metrics.generated_regression import GeneratedTolerance
-from dexter_model.places import absolute, copy_of, join, local, names, shown, write
+from dexter_model.places import absolute, copy_of, join, local, name_of, names, shown, write
 from dexter_model.reading.recording import MIDI, load_recording
 from dexter_model.reading.sandbox import Sandbox
 from dexter_model.tally import count
@@ -162,6 +162,19 @@ def judge(
     digest = json_digest([content["draws_digest"], content["rows"], content["pieces"]])
     verdict = content.get("regression")
     return JudgeResult(str(out), digest, content["rows"], len(jobs), content["refused"], verdict)
+
+
+def by_name(renders: Sequence[str | Path], named: Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """Folders by what tables call them: some by their own names, the others as they are named.
+
+    Raises:
+        InputError: two have one name (``option_invalid``).
+    """
+    folders = {**{name_of(folder): folder for folder in renders}, **named}
+    if len(folders) < len(renders) + len(named):
+        remedy = "Name them with --external NAME=FOLDER"
+        raise InputError("--renders", "has two folders of one name", remedy, "option_invalid")
+    return folders
 
 
 def _files(system: str, folder: str | Path) -> list[GeneratedFile]:

@@ -16,7 +16,8 @@ from dexter_model.digests import sha256_bytes
 from dexter_model.errors import InputError
 from dexter_model.metrics.generated import HUMAN, MAIN, Drawn, Table
 from dexter_model.metrics.generated_regression import GeneratedTolerance, regression
-from dexter_model.places import copy_of, join, name_of, read
+from dexter_model.places import join, read
+from tasks.baseline import REMEDY, located
 
 JUDGEMENT, DRAWS = "judgement.json", "draws.parquet"
 
@@ -45,14 +46,12 @@ class Baseline:
 
 
 def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
-    """Read a judgement's folder.
+    """Read a judgement's folder, or the folder of a whole night that has it inside.
 
     Raises:
         InputError: it is none, is damaged (``baseline_unreadable``), or would be overwritten (``baseline_is_out``).
     """
-    if copy_of(folder).resolve() == copy_of(out).resolve():
-        reason = "is where this judgement goes, and would be overwritten"
-        raise InputError(folder, reason, "Name another folder with --out", "baseline_is_out")
+    name, folder = located(folder, out, JUDGEMENT)
     try:
         content = json.loads(read(join(folder, JUDGEMENT)))
         data = read(join(folder, DRAWS))
@@ -66,8 +65,8 @@ def read_baseline(folder: str | Path, out: str | Path) -> Baseline:
         assert set(map(len, tables.values())) == {len(tables[HUMAN])}
     except (OSError, ValueError, KeyError, TypeError, AssertionError, pl.exceptions.PolarsError) as error:
         reason = f"not a judgement ({type(error).__name__}: {error})"
-        raise InputError(folder, reason, "Give a folder that `dexter evaluate` wrote", "baseline_unreadable") from error
-    return Baseline(name_of(folder), content, tables)
+        raise InputError(folder, reason, REMEDY, "baseline_unreadable") from error
+    return Baseline(name, content, tables)
 
 
 def hold_against(

@@ -35,6 +35,7 @@ from dexter_model.synthesis import why_silent
 from dexter_model.training.checkpoint import load_checkpoint
 from tasks.baseline import EVALUATION
 from tasks.evaluate import read_folders
+from tasks.judge import by_name
 from tasks.judge_baseline import JUDGEMENT
 from tasks.orchestration import task
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dexter_model.expression.plan import Sampling
 
 REPORT, SWEEP = "report.html", "sweep.json"
+TITLE, SCORELESS = "DExter: corpora in, evaluated performances out", "Music without a score, beside people's"
 EXAMPLES = 3
 
 
@@ -50,9 +52,9 @@ EXAMPLES = 3
 class ReportInputs:
     """Where a report's parts are; None or empty for those there are not.
 
-    ``judgement`` is the folder that ``tasks.judge`` wrote, ``generated`` the folders of the music it judged, by system.
-    ``stages`` are records of what ran: ``name``, ``seconds``, and whatever else is worth telling, in it or in a
-    ``result`` of it. ``sampling`` is how the checkpoint samples where it is shown at work.
+    On a data set of performances without scores, ``evaluation`` is a folder that ``tasks.judge`` wrote, and the renders
+    are the music it judged. ``stages`` are records of what ran: ``name``, ``seconds``, and whatever else is worth
+    telling, in it or in a ``result`` of it. ``sampling`` is how the checkpoint samples where it is shown at work.
     """
 
     store_url: str | None = None
@@ -63,10 +65,8 @@ class ReportInputs:
     external: Mapping[str, str | Path] = field(default_factory=dict)
     evaluation: str | Path | None = None
     sweep: str | Path | None = None
-    judgement: str | Path | None = None
-    generated: Mapping[str, str | Path] = field(default_factory=dict)
     stages: Sequence[Mapping[str, Any]] = ()
-    title: str = "DExter: corpora in, evaluated performances out"
+    title: str = ""
 
 
 @task(name="report")
@@ -84,17 +84,19 @@ def write_report(inputs: ReportInputs, out: str | Path) -> str:
         InputError: a part that was given cannot be read.
     """
     data = open_version(inputs.store_url, inputs.version) if inputs.store_url else None
-    evaluation = _read(inputs.evaluation, EVALUATION, "tables") if inputs.evaluation else None
+    scoreless = data is not None and data.holds_recordings
+    evaluation = _read(inputs.evaluation, EVALUATION, "tables") if inputs.evaluation and not scoreless else None
+    judgement = _read(inputs.evaluation, JUDGEMENT, "rows") if inputs.evaluation and scoreless else None
     sweep = _read(inputs.sweep, SWEEP, "comparison") if inputs.sweep else None
-    judgement = _read(inputs.judgement, JUDGEMENT, "rows") if inputs.judgement else None
     checkpoint = _read_checkpoint(inputs.checkpoint) if inputs.checkpoint else None
     section = data_section(data) if data else None
-    renders = [render for folder in read_folders(inputs.renders, inputs.external) for render in folder.renders]
+    folders = [] if scoreless else read_folders(inputs.renders, inputs.external)
+    renders = [render for folder in folders for render in folder.renders]
     examples = _examples(renders, data)
     verdict = (evaluation or {}).get("regression")
     made = generated_tiles(judgement) if judgement else []
     contents = {
-        "title": inputs.title,
+        "title": inputs.title or (SCORELESS if scoreless else TITLE),
         "lead": _lead(data, evaluation, examples),
         "icon": icon(),
         "banners": _banners(evaluation),
@@ -108,7 +110,7 @@ def write_report(inputs: ReportInputs, out: str | Path) -> str:
         "training": training_section(checkpoint["meta"]) if checkpoint else None,
         "sweep": sweep_section(sweep, _of_settings(inputs.sweep)) if sweep and inputs.sweep else None,
         "evaluation": evaluation_section(evaluation) if evaluation else None,
-        "generated": _generated(judgement, inputs.generated, data) if judgement else None,
+        "generated": _generated(judgement, inputs, data) if judgement else None,
         "denoising": _denoising(inputs, renders, data) if inputs.checkpoint and renders else None,
         "examples": examples,
         "silent": why_silent(),
@@ -161,9 +163,8 @@ def _example(renders: list[Render], data: DatasetVersion | None, sandbox: Sandbo
         return None
 
 
-def _generated(
-    judgement: Mapping[str, Any], folders: Mapping[str, str | Path], data: DatasetVersion | None
-) -> dict[str, Any]:
+def _generated(judgement: Mapping[str, Any], inputs: ReportInputs, data: DatasetVersion | None) -> dict[str, Any]:
+    folders = by_name(inputs.renders, inputs.external)
     with Sandbox() as sandbox:
         return generated_section(
             judgement, generated_examples(judgement, folders, data, sandbox, sounds=not why_silent())

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_models import write_random_checkpoint
+from made_up_music import music, write_music
+from tiny_models import write_random_checkpoint, write_random_generator
 
 from flows import nightly
 from flows.cli import main
@@ -121,3 +122,42 @@ def test_a_night_that_was_interrupted_keeps_its_name(monkeypatch: pytest.MonkeyP
     assert name == nightly.begun({"accepted": None, "nights": []})
     assert name.endswith("_abc")
     assert nightly.begun({"accepted": name, "nights": [{"name": name}]}) == f"{name}_2"
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nights of a generator, beside made-up music."""
+    folder = tmp_path_factory.mktemp("studio")
+    write_random_generator(folder / "model", "performance_rnn")
+    write_music(folder / "midi", [music(seed, 40.0) for seed in range(60)])
+    content = {
+        "out": str(folder / "nightly"),
+        "build": {"corpora": ["MIDI"], "data_root": str(folder / "midi"), "store": str(folder / "set")},
+        "generate": {"system": "performance_rnn", "checkpoint": str(folder / "model"), "pieces": 6},
+        "workers": 0,
+    }
+    content["generate"]["how"] = {"num_steps": 3000, "constrained": True}  # type: ignore[index]
+    (folder / "nightly.yaml").write_text(json.dumps(content))
+    return folder
+
+
+def test_nights_of_a_generator(
+    studio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(monkeypatch, studio, "--dry-run") == 0
+    assert "makes 6 pieces by performance_rnn" in capsys.readouterr().out
+    assert exit_code(monkeypatch, studio) == 0
+    assert exit_code(monkeypatch, studio) == 0
+    judgements = [(night / "evaluation" / "draws.parquet").read_bytes() for night in nights(studio)]
+    assert len(judgements) == 2
+    assert judgements[0] == judgements[1]
+    assert [row["verdict"] for row in history(studio)["nights"]] == ["first", "passed"]  # type: ignore[attr-defined]
+    assert "Overlap area" in (nights(studio)[1] / "report.html").read_text()
+
+
+def test_a_night_of_a_generator_hears_performances() -> None:
+    parameters = load(NightlyParameters, None, ("generate.system=composer", "generate.pieces=3", "build.store=set"))
+    assert parameters.build.encoding == "notes"
+    assert (parameters.generate.pieces, parameters.build.store) == (3, "set")  # type: ignore[union-attr]
+    with pytest.raises(Exception, match="codec for nights that render"):
+        load(NightlyParameters, None, ("build.encoding=notes",))

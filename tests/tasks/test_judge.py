@@ -135,7 +135,7 @@ def test_what_cannot_be_judged(store: str, folders: dict[str, Path], tmp_path: P
 def test_the_report_shows_it(store: str, folders: dict[str, Path], judgement: JudgeResult, tmp_path: Path) -> None:
     swapped = {HOSTILE: folders["noise"]}
     worse = judge(store, swapped, tmp_path / "worse", workers=0, baseline=judgement.out)
-    page = Path(write_report(ReportInputs(store_url=store, judgement=worse.out, generated=swapped), tmp_path))
+    page = Path(write_report(ReportInputs(store_url=store, evaluation=worse.out, external=swapped), tmp_path))
     text = page.read_text()
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;" in text
@@ -148,7 +148,7 @@ def test_the_report_shows_it(store: str, folders: dict[str, Path], judgement: Ju
 
 def test_a_report_of_pieces_that_are_gone(store: str, judgement: JudgeResult, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    inputs = ReportInputs(store_url=store, judgement=judgement.out, generated={"noise": tmp_path / "empty"})
+    inputs = ReportInputs(store_url=store, evaluation=judgement.out, external={"noise": tmp_path / "empty"})
     text = Path(write_report(inputs, tmp_path)).read_text()
     assert "Overlap area" in text
     assert "<audio" not in text
