@@ -103,7 +103,8 @@ def generate(out: str | Path, settings: GenerateSettings) -> RenderResult:
                 advance_to(len(done))
         entries = [done[number] for number in sorted(done)]
         made_by = {"label": checkpoint.label, "digest": checkpoint.digest}
-        about = {**asdict(settings.how), "checkpoint": made_by, "system": settings.system}
+        model = {**made_by, "dataset": checkpoint.meta.get("dataset")}
+        about = {**asdict(settings.how), "checkpoint": model, "system": settings.system}
         about |= {"seed": settings.seed, "pieces": settings.pieces, "batch_size": settings.batch_size}
         folder.finish(about, entries, quarantined)
     return RenderResult(str(out), made_by, entries, quarantined, made)
@@ -129,11 +130,10 @@ def _batches(settings: GenerateSettings) -> list[range]:
 
 def _rows(settings: GenerateSettings, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """What ``renders.json`` will say of each piece: its name, its key, its number."""
-    digits = len(str(settings.pieces))
     made_from = [FORMAT, GENERATOR, settings.system, checkpoint.digest, asdict(settings.how), settings.seed]
     return [
         {
-            "name": f"{settings.system}_{number + 1:0{digits}}",
+            "name": f"{settings.system}_{number + 1:04}",
             "key": json_digest([*made_from, number, [batch.start, batch.stop]]),
             "number": number,
         }

@@ -30,19 +30,21 @@ from dexter_model.metrics.generated import (
     judged,
     rows,
 )
-from dexter_model.metrics.generated_copies import LENGTHS, Training, steps
+from dexter_model.metrics.generated_copies import LENGTHS, NOTHING, Training, steps
 from dexter_model.metrics.generated_features import LEAST_NOTES, SECONDS, Excerpts, excerpts
 from dexter_model.metrics.generated_regression import GeneratedTolerance
+from dexter_model.notes import RECORDED_NOTE
 from dexter_model.places import absolute, copy_of, join, local, name_of, names, shown, write
 from dexter_model.reading.recording import MIDI, load_recording
 from dexter_model.reading.sandbox import Sandbox
+from dexter_model.renders import JOURNAL, LISTING
 from dexter_model.tally import count
 from tasks.cluster import WorkerDied, fan_out
 from tasks.judge_baseline import DRAWS, JUDGEMENT, draws_of, hold_against, read_baseline
 from tasks.orchestration import task
 from tasks.progress import track
 
-FORMAT = "dexter-judgement-1"
+FORMAT = "dexter-judgement-2"
 SEED = 13
 FEW_FILES = 200  # read in this process unless asked otherwise
 LISTED = 3  # pieces of each system with the longest copied runs
@@ -145,13 +147,16 @@ def judge(
     data = open_version(store_url, version)
     jobs = [job for system, folder in folders.items() for job in _files(system, folder)]
     training = Training((_name(r), steps(r.notes)) for r in data.recordings(TRAINING))
-    held_out = _held_out(data, training)
+    held_out, synthetic = _held_out(data, training)
     heard, refused = _heard(jobs, workers)
-    systems = _systems(jobs, heard, training)
-    if not systems:
+    if not heard:
         raise InputError(", ".join(folders), f"no file can be read: {refused[0].reason}", "", "nothing_generated")
+    systems = _systems(jobs, heard, training)
     tables = judged(systems, held_out, seed)
     content = _content(data, jobs, systems, held_out, training, seed)
+    content["held_out"]["synthetic"] = synthetic
+    for row in content["systems"]:
+        row["trained_on"] = _trained_on(folders[row["name"]])
     content |= {"rows": rows(tables), "refused": [asdict(each) for each in refused]}
     draws = draws_of(tables)
     content["draws_digest"] = sha256_bytes(draws)
@@ -178,23 +183,53 @@ def by_name(renders: Sequence[str | Path], named: Mapping[str, str | Path]) -> d
 
 
 def _files(system: str, folder: str | Path) -> list[GeneratedFile]:
-    """The MIDI files of a folder, hidden ones aside."""
-    below = local(folder, missing_ok=True)
+    """The MIDI files that a folder lists (``renders.json``), or all of it, hidden ones aside."""
+    below, listing = local(folder, missing_ok=True), _listing(folder)
     found = [name for name in names(below) if name.lower().endswith(MIDI) and not Path(name).name.startswith(".")]
+    if listing is not None:
+        ours = {row["midi"] for row in listing["renders"]}
+        found = [name for name in found if name in ours]  # not what earlier jobs left
     if not found:
         raise InputError(folder, "holds no MIDI file", "Give the folder of generated pieces", "nothing_generated")
     return [GeneratedFile(system, name, shown(absolute(below / name))) for name in found]
+
+
+def _listing(folder: str | Path) -> dict[str, Any] | None:
+    """What a job says of its folder (``renders.json``); None of MIDI files alone.
+
+    Raises:
+        InputError: it is damaged, or the job has not ended there (``renders_unreadable``).
+    """
+    below = local(folder, missing_ok=True)
+    if not (below / LISTING).exists():
+        if (below / JOURNAL).exists():
+            raise InputError(folder, "a job has not ended there", "Run it again", "renders_unreadable")
+        return None
+    try:
+        content: dict[str, Any] = json.loads((below / LISTING).read_bytes())
+        assert all(isinstance(row["midi"], str) for row in content["renders"])
+        assert isinstance(content.get("checkpoint", {}), dict)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        reason = f"its {LISTING} is damaged ({type(error).__name__})"
+        raise InputError(folder, reason, "Make it again, or delete that file", "renders_unreadable") from error
+    return content
+
+
+def _trained_on(folder: str | Path) -> Any:
+    """Version and digest of the data set that its model was trained on, None where that is not told."""
+    return ((_listing(folder) or {}).get("checkpoint") or {}).get("dataset")
 
 
 def _name(recording: Recording) -> str:
     return f"{recording.corpus}/{recording.key}"
 
 
-def _held_out(data: DatasetVersion, training: Training) -> list[Played]:
-    """People's pieces of the held-out split; those that rules made, only where there are no others."""
+def _held_out(data: DatasetVersion, training: Training) -> tuple[list[Played], bool]:
+    """People's pieces of the held-out split, or where there are none those that rules made; and which these are."""
     every = [(r.performances[0]["synthetic"], r, hear(r.notes)) for r in data.recordings(HELD_OUT)]
-    real = [each for each in every if not each[0]] or every
-    return [Played(_name(r), r.work, heard.excerpts, training.copied(heard.steps)) for _, r, heard in real]
+    synthetic = all(made for made, _, _ in every)
+    real = [(r, heard) for made, r, heard in every if made == synthetic]
+    return [Played(_name(r), r.work, heard.excerpts, training.copied(heard.steps)) for r, heard in real], synthetic
 
 
 def _heard(jobs: Sequence[GeneratedFile], workers: int | None) -> tuple[dict[int, Heard], list[Refused]]:
@@ -219,10 +254,13 @@ def _died(job: GeneratedFile, died: WorkerDied) -> Refused:
 
 
 def _systems(jobs: Sequence[GeneratedFile], heard: Mapping[int, Heard], training: Training) -> dict[str, list[Played]]:
+    """What each system played; a file that cannot be read is a silent piece."""
     systems: dict[str, list[Played]] = {}
-    for number in sorted(heard):
-        job, piece = jobs[number], heard[number]
-        played = Played(job.name, f"{job.system}/{job.name}", piece.excerpts, training.copied(piece.steps))
+    silence = excerpts(np.zeros(0, RECORDED_NOTE))
+    for number, job in enumerate(jobs):
+        piece = heard.get(number)
+        copied = training.copied(piece.steps) if piece else NOTHING
+        played = Played(job.name, f"{job.system}/{job.name}", piece.excerpts if piece else silence, copied)
         systems.setdefault(job.system, []).append(played)
     return systems
 
@@ -250,7 +288,7 @@ def _content(
         "seed": seed,
         "bootstrap": {"unit": "piece", "level": 0.95, "resamples": RESAMPLES, "halves": HALVES},
         "distributions": distributions({**systems, HUMAN: held_out}),
-        "pieces": [_piece(name, played) for name, pieces in systems.items() for played in pieces],
+        "pieces": [_piece(name, each) for name, pieces in systems.items() for each in pieces if each.copied.notes],
         "longest": [row for name, pieces in {**systems, HUMAN: held_out}.items() for row in _longest(name, pieces)],
     }
 

@@ -2,10 +2,16 @@
 
 A generator is to be like the corpus that it did not see, no more than people are like each other. So the held-out
 pieces are cut in two halves by work, several times, with one performance of each work: everybody is measured against
-the first half, and people by the second one. That is the ceiling, and it is measured on as little music as the rest.
+the first half, and people by the second one. That is the ceiling. Little music is farther from everything, and some
+systems have no dynamics, so each has a ceiling of its own beside it: the second half again, cut to as many pieces
+and excerpts as it has, at its one velocity if it has one.
+
 Intervals are percentile bootstrap over a system's pieces, moved so that the figure is their mean (fewer different
 pieces are always farther from others: resampling adds to a distance); of people the range over the halves. Pieces are
 drawn alike for systems of equally many, so that equal music has a difference of 0.
+
+What is judged are excerpts with notes enough, so the share of those is a figure of its own: a generator that falls
+silent, or writes files that cannot be read, must not be judged by its better pieces alone.
 """
 
 from __future__ import annotations
@@ -19,13 +25,14 @@ import numpy as np
 from dexter_model.errors import InputError
 from dexter_model.metrics.generated_copies import LENGTHS, Copied
 from dexter_model.metrics.generated_distances import Figures, Reference
-from dexter_model.metrics.generated_features import TRAITS, Excerpts
+from dexter_model.metrics.generated_features import TRAITS, Excerpts, only_velocity
 
 HUMAN = "human"
 HALVES = 10
 RESAMPLES = 1000
 LEAST_WORKS = 4  # two a half: distances between pieces take two
-MAIN = ("overlap_area", "js", "copy_rate")
+MAIN = ("overlap_area", "js", "copy_rate", "filled")
+CEILINGS = ("overlap_area_within_reach", "js_within_reach")  # of the first two, what people reach with as little
 
 
 class Drawn(NamedTuple):
@@ -72,12 +79,43 @@ def judged(systems: Mapping[str, Sequence[Played]], held_out: Sequence[Played], 
         found = [reference.measure([piece.excerpts for piece in pieces], weights) for reference, _ in halves]
         figures = {key: np.mean([each[key] for each in found], axis=0) for key in found[0]}
         tables[name] = _table(figures) | _copies([piece.copied for piece in pieces], weights)
+        tables[name] |= _filled(pieces, weights) | _within_reach([piece.excerpts for piece in pieces], halves)
     people = [reference.measure(theirs, np.ones((1, len(theirs)))) for reference, theirs in halves]
-    figures = {
-        key: np.concatenate([np.mean(each, axis=0), *each]) for key in people[0] if (each := [p[key] for p in people])
+    works = list({piece.work: piece for piece in reversed(held_out)}.values())
+    weights = _weights(len(works), seed)
+    copies = _copies([piece.copied for piece in works], weights)
+    return tables | {HUMAN: _table(_of_halves(people)) | copies | _filled(works, weights)}
+
+
+def _of_halves(found: Sequence[Figures]) -> Figures:
+    """The mean of halves' figures, then each of them."""
+    return {
+        key: np.concatenate([np.mean([f[key] for f in found], axis=0), *(f[key] for f in found)]) for key in found[0]
     }
-    works = list({piece.work: piece.copied for piece in reversed(held_out)}.values())
-    return tables | {HUMAN: _table(figures) | _copies(works, _weights(len(works), seed))}
+
+
+def _within_reach(
+    pieces: Sequence[Excerpts], halves: Sequence[tuple[Reference, Sequence[Excerpts]]]
+) -> dict[tuple[str, str], Drawn]:
+    """What people reach with as many pieces of as many excerpts, at one velocity if these have but one."""
+    number, velocity = [len(piece) for piece in pieces if len(piece)], only_velocity(pieces)
+    if not number:
+        return {}
+    found = []
+    for reference, theirs in halves:
+        cut = [piece.first(n) for piece, n in zip(theirs, number, strict=False)]  # fewer, where people have fewer
+        played = cut if velocity is None else [piece.without_dynamics(velocity) for piece in cut]
+        found.append(reference.measure(played, np.ones((1, len(played)))))
+    table = _table(_of_halves(found))
+    return {("", ceiling): table["", measure] for ceiling, measure in zip(CEILINGS, MAIN[:2], strict=True)}
+
+
+def _filled(pieces: Sequence[Played], weights: np.ndarray) -> Table:
+    """Share of excerpts with notes enough to be judged; a piece that cannot be read has one, without."""
+    full, sparse = (
+        np.array(each, float) for each in zip(*((len(p.excerpts), p.excerpts.sparse) for p in pieces), strict=True)
+    )
+    return {("", "filled"): _drawn(weights @ full / (weights @ (full + sparse)))}
 
 
 def _halves(held_out: Sequence[Played], seed: int) -> list[tuple[list[Excerpts], list[Excerpts]]]:

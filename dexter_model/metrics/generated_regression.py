@@ -20,7 +20,12 @@ from dexter_model.metrics.generated_features import TRAITS
 from dexter_model.metrics.regression import REGRESSION, verdict_on
 from dexter_model.training.config import setting
 
-LABELS = {"overlap_area": "Overlap area", "js": "Jensen-Shannon divergence", "copy_rate": "Copy rate above people's"}
+LABELS = {
+    "overlap_area": "Overlap area",
+    "js": "Jensen-Shannon divergence",
+    "copy_rate": "Copy rate above people's",
+    "filled": "Share of excerpts with notes enough",
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class GeneratedTolerance:
         overlap_area: of the mean overlap area; people's is about 0.94, that of random notes 0.6.
         js: of the mean Jensen-Shannon divergence in bits; people's is about 0.03, that of random notes 0.3.
         copy_rate: of the share of sequences of 8 notes that training has, above that of people's other works.
+        filled: of the share of excerpts that have notes enough to be judged.
     """
 
     overlap_area: float = setting(0.03, "of the mean overlap area")
     js: float = setting(0.02, "of the mean Jensen-Shannon divergence, in bits")
     copy_rate: float = setting(0.05, "of the share of sequences of 8 notes that training has, above people's")
+    filled: float = setting(0.05, "of the share of excerpts with notes enough to be judged")
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -44,8 +51,10 @@ class GeneratedTolerance:
                 raise InputError(f"tolerance.{each.name}", f"is {value}", "Give 0 or more", "option_invalid")
 
 
-def regression(now: Mapping[str, Table], before: Mapping[str, Table], tolerance: GeneratedTolerance) -> dict[str, Any]:
-    """Compare systems of two judgements that have the same held-out music.
+def regression(
+    now: Mapping[str, Table], before: Mapping[str, Table], tolerance: GeneratedTolerance, figures: Sequence[str] = MAIN
+) -> dict[str, Any]:
+    """Compare systems of two judgements that have the same held-out music, by some figures of ``MAIN``.
 
     Systems of equal names; where none is, the only one of each side.
 
@@ -57,7 +66,7 @@ def regression(now: Mapping[str, Table], before: Mapping[str, Table], tolerance:
     pairs = [(name, name) for name in theirs if name in ours]
     if not pairs and len(ours) == len(theirs) == 1:
         pairs = [(ours[0], theirs[0])]
-    rows = [_comparison(now, before, pair, figure, tolerance) for pair in pairs for figure in MAIN]
+    rows = [_comparison(now, before, pair, figure, tolerance) for pair in pairs for figure in figures]
     rows.sort(key=lambda row: (row["verdict"] != REGRESSION, -row["worse_by"] / max(row["tolerance"], 1e-9)))
     lost = [{"system": name} for name in theirs if name not in {before_name for _, before_name in pairs}]
     passed = not lost and all(row["verdict"] != REGRESSION for row in rows)
@@ -73,7 +82,7 @@ def _comparison(
 ) -> dict[str, Any]:
     is_, was = (_figure(tables, name, figure) for tables, name in zip((now, before), pair, strict=True))
     ours, theirs = now[pair[0]], before[pair[1]]
-    worse = -1 if figure == "overlap_area" else 1  # the sign of a change for the worse
+    worse = -1 if figure in ("overlap_area", "filled") else 1  # the sign of a change for the worse
     change, (low, high) = is_.value - was.value, _interval(is_, was)
     parts = [
         {"label": trait.label, "before": theirs[key].value, "after": ours[key].value}

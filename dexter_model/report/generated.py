@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dexter_model.errors import InputError
-from dexter_model.metrics.generated import HUMAN
+from dexter_model.metrics.generated import CEILINGS, HUMAN, MAIN
 from dexter_model.metrics.generated_copies import LENGTHS
 from dexter_model.metrics.generated_features import TRAITS, Trait
 from dexter_model.metrics.generated_regression import headline, told
@@ -48,11 +48,15 @@ def generated_section(judgement: Mapping[str, Any], examples: Sequence[Example] 
     """``judgement.json`` as plain values for the page, and what is shown beside it (``generated_examples``)."""
     held_out, training = judgement["held_out"], judgement["training"]
     seconds = judgement["excerpts"]["seconds"]
+    made_up = (
+        " They were made by rules, not played by people: this shows the plumbing." if held_out["synthetic"] else ""
+    )
     summary = (
         f"Excerpts of {seconds:g} s, compared with those of {count(held_out['pieces'], 'held-out performance')} of "
-        f"{count(held_out['works'], 'work')}. Everybody is measured against one half of these works, in "
-        f"{judgement['bootstrap']['halves']} draws; “{HUMAN}” is the other half, and the ceiling. Under a figure is "
-        "its 95 % interval by bootstrap over pieces; for people what the halves gave."
+        f"{count(held_out['works'], 'work')}.{made_up} Everybody is measured against one half of these works, in "
+        f"{judgement['bootstrap']['halves']} draws; “{HUMAN}” is the other half, and the ceiling. Beside a system's "
+        "figures is what people reach with as few pieces and excerpts as it has, at one velocity if it has but one. "
+        "Under a figure is its 95 % interval by bootstrap over pieces; for people what the halves gave."
     )
     systems = [*(system["name"] for system in judgement["systems"]), HUMAN]
     known = {(row["system"], row["feature"], row["measure"]): row for row in judgement["rows"]}
@@ -65,12 +69,24 @@ def generated_section(judgement: Mapping[str, Any], examples: Sequence[Example] 
         "copies": (
             f"A sequence is {LENGTHS[0]} or {LENGTHS[1]} notes in a row with the intervals and times between them, "
             f"wherever it begins, looked up in {_looked_through(training)}. Music in one style shares some: compare "
-            "with people's other works."
+            f"with people's other works.{_elsewhere(judgement)}"
         ),
         "longest": _longest(judgement["longest"]),
         "refused": judgement["refused"],
         "examples": list(examples),
     }
+
+
+def _elsewhere(judgement: Mapping[str, Any]) -> str:
+    """Which systems learnt from something else than what copies are looked up in."""
+    trained = {system["name"]: system["trained_on"] for system in judgement["systems"]}
+    others = [
+        name for name, told in trained.items() if not told or told.get("digest") != judgement["data_set"]["digest"]
+    ]
+    if not others:
+        return ""
+    named = ", ".join(f"“{name}”" for name in others)
+    return f" {named} learnt from another data set, or does not tell: what it copied from there is not found."
 
 
 def _looked_through(training: Mapping[str, int]) -> str:
@@ -102,24 +118,22 @@ def _verdict(verdict: Mapping[str, Any] | None) -> Row | None:
 def _main(known: Mapping[tuple[str, str, str], Row], systems: Sequence[str], judgement: Mapping[str, Any]) -> Row:
     """The main figures, a row a system."""
     about = {system["name"]: system for system in [*judgement["systems"], {"name": HUMAN, **judgement["held_out"]}]}
-    columns = ["Mean overlap area", "Mean Jensen-Shannon divergence (bits)"]
+    columns = ["Mean overlap area", "that of people, as little music"]
+    columns += ["Mean Jensen-Shannon divergence (bits)", "that of people, as little music"]
+    columns += ["Excerpts with notes enough (%)"]
     columns += [f"Copied, of {length} notes (%)" for length in LENGTHS]
     rows = []
     for system in systems:
-        cells = [known.get((system, "", measure)) for measure in ("overlap_area", "js")]
-        copied = [known.get((system, "copies", str(length))) for length in LENGTHS]
-        cells += [cell and {end: None if cell[end] is None else 100 * cell[end] for end in _ENDS} for cell in copied]
-        rows.append({"label": f"{system} ({_size(about[system])})", "cells": cells})
+        measures = [each for pair in zip(MAIN[:2], CEILINGS, strict=True) for each in pair]
+        cells = [known.get((system, "", measure)) for measure in measures]
+        shares = [known.get((system, "", "filled"))]
+        shares += [known.get((system, "copies", str(length))) for length in LENGTHS]
+        cells += [cell and {end: None if cell[end] is None else 100 * cell[end] for end in _ENDS} for cell in shares]
+        rows.append({"label": f"{system} ({count(about[system]['pieces'], 'piece')})", "cells": cells})
     return {"columns": columns, "rows": rows, "heading": "", "note": ""}
 
 
 _ENDS = ("mean", "low", "high")
-
-
-def _size(about: Mapping[str, int]) -> str:
-    sparse = about["sparse"] / max(about["sparse"] + about["excerpts"], 1)
-    empty = f", {sparse:.0%} of excerpts nearly empty" if sparse >= 0.005 else ""
-    return f"{count(about['pieces'], 'piece')}{empty}"
 
 
 def _features(
@@ -147,8 +161,8 @@ def _percent(rate: float | None) -> str:
 @mpl.rc_context(STYLE)
 def _distributions(found: Mapping[str, Mapping[str, Sequence[float]]], systems: Sequence[str]) -> str:
     """The distribution of every feature, a line a system."""
-    figure = Figure(figsize=(9, 8.4), layout="constrained")
-    grid = figure.subplots(4, 2).ravel()
+    figure = Figure(figsize=(11, 8.4), layout="constrained")
+    grid = figure.subplots(3, 3).ravel()
     for axes, trait in zip(grid, TRAITS, strict=True):
         for system in systems:
             wide = {"linewidth": 2.2, "zorder": 3} if system == HUMAN else {"linewidth": 1.3}
@@ -208,7 +222,7 @@ def generated_examples(
             if performance is not None:
                 performances[f"{system}: {Path(str(file)).name}"] = _from_its_start(performance)
         if data is not None and performances:
-            performances |= _person(data, place)
+            performances |= _person(data, place, judgement["held_out"]["synthetic"])
         if performances:
             found.append(_example(place, performances, sounds))
     return found
@@ -223,9 +237,9 @@ def _file(judgement: Mapping[str, Any], system: str, folder: str | Path, place: 
     return str(below / there[spread[place]]) if place < len(spread) else None
 
 
-def _person(data: DatasetVersion, place: int) -> dict[str, Performance]:
-    """A held-out performance by a person."""
-    rows = data.catalogue.filter(split="test").sort("corpus", "key").rows(named=True)
+def _person(data: DatasetVersion, place: int, synthetic: bool) -> dict[str, Performance]:
+    """A held-out performance by a person, or one by rules where there are only such."""
+    rows = data.catalogue.filter(split="test", synthetic=synthetic).sort("corpus", "key").rows(named=True)
     row = rows[int(np.linspace(0, len(rows) - 1, SHOWN + 2)[1 + place])]
     notes = data.item(row["corpus"], row["key"]).notes  # type: ignore[union-attr]
     return {f"{HUMAN}: {row['title'] or row['key']}": _from_its_start(_performance(notes))}

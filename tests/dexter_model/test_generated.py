@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_music import music, noise, recorded
+from numpy.testing import assert_allclose
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import gaussian_kde, wasserstein_distance
 
@@ -14,7 +17,7 @@ from dexter_model.errors import InputError
 from dexter_model.metrics.generated import HUMAN, Drawn, Played, judged, rows
 from dexter_model.metrics.generated_copies import LENGTHS, Training, steps
 from dexter_model.metrics.generated_distances import Reference
-from dexter_model.metrics.generated_features import SECONDS, TRAITS, Excerpts, excerpts
+from dexter_model.metrics.generated_features import SECONDS, TRAITS, Excerpts, excerpts, only_velocity
 from dexter_model.metrics.generated_regression import GeneratedTolerance, headline, regression, told
 
 NAMES = [trait.name for trait in TRAITS]
@@ -270,7 +273,7 @@ def test_regressions(people: list[Played], systems: dict[str, list[Played]]) -> 
     same = regression(good, good, GeneratedTolerance()) | about
     assert same["passed"]
     assert {(row["change"], row["low"], row["high"]) for row in same["comparisons"]} == {(0.0, 0.0, 0.0)}
-    assert headline(same) == "No regression against baseline before: 3 figures."
+    assert headline(same) == "No regression against baseline before: 4 figures."
     worse = regression(bad, good, GeneratedTolerance()) | about
     assert not worse["passed"]
     found = {row["figure"]: row["verdict"] for row in worse["comparisons"]}
@@ -286,6 +289,36 @@ def test_regressions(people: list[Played], systems: dict[str, list[Played]]) -> 
     assert regression(bad, good, loose)["passed"]
 
 
+def test_a_generator_that_falls_silent_is_a_regression(
+    people: list[Played], systems: dict[str, list[Played]], training: Training
+) -> None:
+    """Those of its pieces that can be judged are as good as before."""
+    silent = [played(f"{number}", scale(5), training) for number in range(6)]
+    before, now = (judged({"x": pieces}, people, 13) for pieces in (systems["good"], systems["good"][:2] + silent))
+    assert (before["x"]["", "filled"].value, now["x"]["", "filled"].value) == (1, pytest.approx(12 / 18))
+    verdict = regression(now, before, GeneratedTolerance())
+    assert [row["figure"] for row in verdict["comparisons"] if row["verdict"] == "regression"] == ["filled"]
+    assert regression(now, before, GeneratedTolerance(), ("js",))["passed"]
+
+
+def test_what_is_within_reach_of_a_system(people: list[Played], systems: dict[str, list[Played]]) -> None:
+    """Little music, and music without dynamics, is farther from people's even if people play it."""
+    some = [replace(piece, excerpts=piece.excerpts.first(1)) for piece in systems["good"][:2]]
+    level = [replace(piece, excerpts=piece.excerpts.without_dynamics(64.0)) for piece in systems["good"]]
+    tables = judged({"good": systems["good"], "little": some, "level": level}, people, 13)
+    reach = {name: tables[name]["", "js_within_reach"].value for name in ("good", "little", "level")}
+    assert tables[HUMAN]["", "js"].value <= reach["good"] < reach["little"]
+    assert reach["good"] < reach["level"] == pytest.approx(tables["level"]["", "js"].value, abs=0.05)
+    assert only_velocity([piece.excerpts for piece in level]) == 64
+    assert only_velocity([piece.excerpts for piece in people]) is None
+    notes = music(1)
+    notes["velocity"] = 64
+    flat, made = excerpts(notes), excerpts(music(1)).without_dynamics(64.0)
+    for name in flat.vectors:
+        assert_allclose(flat.vectors[name], made.vectors[name])
+        assert_allclose(flat.histograms[name], made.histograms[name])
+
+
 def test_a_system_that_is_gone_is_lost(people: list[Played], systems: dict[str, list[Played]]) -> None:
     both = judged({"a": systems["good"], "b": systems["noise"]}, people, 13)
     verdict = regression({"a": both["a"], HUMAN: both[HUMAN]}, both, GeneratedTolerance()) | {
@@ -296,7 +329,7 @@ def test_a_system_that_is_gone_is_lost(people: list[Played], systems: dict[str, 
     alone = regression(
         {"new name": both["a"], HUMAN: both[HUMAN]}, {"a": both["a"], HUMAN: both[HUMAN]}, GeneratedTolerance()
     )
-    assert [row["baseline_system"] for row in alone["comparisons"]] == ["a"] * 3
+    assert [row["baseline_system"] for row in alone["comparisons"]] == ["a"] * 4
 
 
 def test_one_piece_proves_nothing(people: list[Played], systems: dict[str, list[Played]]) -> None:

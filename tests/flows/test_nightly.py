@@ -151,8 +151,11 @@ def test_nights_of_a_generator(
     judgements = [(night / "evaluation" / "draws.parquet").read_bytes() for night in nights(studio)]
     assert len(judgements) == 2
     assert judgements[0] == judgements[1]
-    assert [row["verdict"] for row in history(studio)["nights"]] == ["first", "passed"]  # type: ignore[attr-defined]
-    assert "Overlap area" in (nights(studio)[1] / "report.html").read_text()
+    assert exit_code(monkeypatch, studio, "-s", "generate.how.num_steps=400") == 3  # too short for an excerpt
+    assert "Share of excerpts with notes enough of renders" in capsys.readouterr().err
+    told = history(studio)
+    assert [row["verdict"] for row in told["nights"]] == ["first", "passed", "regression"]  # type: ignore[attr-defined]
+    assert "Worse than baseline" in (nights(studio)[2] / "report.html").read_text()
 
 
 def test_a_night_of_a_generator_hears_performances() -> None:

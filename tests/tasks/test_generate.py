@@ -41,10 +41,10 @@ def test_what_is_missing_alone_is_made_again_with_the_same_bytes(
     first = generate(tmp_path, settings)
     whole = contents(tmp_path)
     assert first.made == 5
-    assert sorted(whole) == [*(f"{system}_{number}.mid" for number in range(1, 6)), "renders.json"]
+    assert sorted(whole) == [*(f"{system}_{number:04}.mid" for number in range(1, 6)), "renders.json"]
     assert len({data for name, data in whole.items() if name.endswith(".mid")}) == 5
-    (tmp_path / f"{system}_2.mid").unlink()
-    (tmp_path / f"{system}_5.mid").write_bytes(b"broken")
+    (tmp_path / f"{system}_0002.mid").unlink()
+    (tmp_path / f"{system}_0005.mid").write_bytes(b"broken")
     assert generate(tmp_path, settings).made == 2
     assert contents(tmp_path) == whole
     assert generate(tmp_path, replace(settings, seed=7)).made == 5
@@ -56,7 +56,7 @@ def test_what_is_written_can_be_read(system: str, models: dict[str, Path], tmp_p
     result = generate(tmp_path, settings_of(system, models))
     listing = json.loads((tmp_path / "renders.json").read_text())
     assert listing["system"] == system
-    assert listing["checkpoint"] == result.checkpoint
+    assert listing["checkpoint"] == {**result.checkpoint, "dataset": {"version": "none", "digest": "none"}}
     for row in listing["renders"]:
         notes = load_recording(str(tmp_path / row["midi"])) if row["notes"] else []
         assert len(notes) <= row["notes"]  # of an untrained network, notes of one pitch may overlap

@@ -13,6 +13,7 @@ from made_up_renders import made_up_piece, publish
 from dexter_model.errors import InputError
 from dexter_model.metrics.generated import HUMAN
 from dexter_model.places import join, names, write
+from dexter_model.renders import JOURNAL, LISTING
 from dexter_model.synthesis import why_silent
 from tasks.judge import JudgeResult, judge
 from tasks.judge_baseline import DRAWS, JUDGEMENT
@@ -59,7 +60,7 @@ def test_music_is_told_from_noise(judgement: JudgeResult) -> None:
 def test_what_is_written_tells_where_it_is_from(judgement: JudgeResult, folders: dict[str, Path]) -> None:
     content = json.loads(Path(judgement.out, JUDGEMENT).read_text())
     assert [system["name"] for system in content["systems"]] == list(folders)
-    assert [system["pieces"] for system in content["systems"]] == [6, 6, 4]
+    assert [system["pieces"] for system in content["systems"]] == [6, 7, 4]
     assert (content["held_out"]["works"], content["training"]["pieces"]) == (12, 6)
     assert judgement.refused == [
         {"system": "noise", "name": "broken.mid"} | {key: content["refused"][0][key] for key in ("code", "reason")}
@@ -111,6 +112,36 @@ def test_baselines_that_are_none(judgement: JudgeResult, store: str, folders: di
             judge(*place, workers=0, baseline=baseline)
         assert caught.value.code == code
     assert not (tmp_path / "out").exists()
+
+
+def test_a_job_is_judged_by_what_it_lists(store: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    """Pieces that earlier jobs left in the folder are not its own."""
+    folder = Path(shutil.copytree(folders[HOSTILE], tmp_path / "made"))
+    listed = [{"midi": path.name} for path in sorted(folder.glob("*.mid"))[:2]]
+    trained = {"version": "v1", "digest": "another"}
+    (folder / LISTING).write_text(json.dumps({"renders": listed, "checkpoint": {"dataset": trained}}))
+    result = judge(store, {"made": folder}, tmp_path / "out", workers=0)
+    (system,) = json.loads(Path(result.out, JUDGEMENT).read_text())["systems"]
+    assert (result.pieces, system["pieces"], system["trained_on"]) == (2, 2, trained)
+    page = Path(write_report(ReportInputs(store_url=store, evaluation=result.out, external={"made": folder}), tmp_path))
+    assert "“made” learnt from another data set" in page.read_text()
+    for content in ("{}", '{"renders": 3}', '{"renders": [{"midi": 3}]}'):
+        (folder / LISTING).write_text(content)
+        with pytest.raises(InputError, match="is damaged"):
+            judge(store, {"made": folder}, tmp_path / "out", workers=0)
+    (folder / LISTING).rename(folder / JOURNAL)
+    with pytest.raises(InputError, match="a job has not ended there"):
+        judge(store, {"made": folder}, tmp_path / "out", workers=0)
+
+
+def test_a_system_that_cannot_be_read_stays(store: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.mid").write_bytes(b"")
+    made = {"broken": tmp_path / "broken", "noise": folders["noise"]}
+    result = judge(store, made, tmp_path / "out", workers=0)
+    assert (figure(result, "broken", "overlap_area"), figure(result, "broken", "filled")) == (0, 0)
+    text = Path(write_report(ReportInputs(store_url=store, evaluation=result.out, external=made), tmp_path)).read_text()
+    assert "broken" in text
 
 
 def test_what_cannot_be_judged(store: str, folders: dict[str, Path], tmp_path: Path) -> None:
