@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from tasks.runs import COMPLETED, LOST, REGRESSION, RUNNING, list_runs, state
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 NIGHTLY = "nightly"  # the flow's name in records, and the key of its artifact
 LATE = timedelta(seconds=60)  # after its hour a run that has not begun is late
@@ -27,7 +28,7 @@ Part = dict[str, Any]
 
 
 def prefect_status() -> Part:
-    """What runs, what comes next, deployments, workers, and how the last night went, by the server at PREFECT_API_URL.
+    """What runs, what comes next, deployments, workers, and how the last nights went, by the server at PREFECT_API_URL.
 
     Raises:
         InputError: it does not answer (``prefect_unreachable``).
@@ -42,7 +43,7 @@ def prefect_status() -> Part:
     hasty = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: PATIENCE})
     try:
         with hasty, get_client(sync_client=True) as client:
-            return {"url": url, **_flow_runs(client), **_deployments(client), **_last_night(client)}
+            return {"url": url, **_flow_runs(client), **_deployments(client), **_last_nights(client)}
     except (httpx.HTTPError, PrefectException, OSError, RuntimeError) as error:
         remedy = "Start it, or correct PREFECT_API_URL"
         raise InputError(url, f"no Prefect server answers ({error})", remedy, "prefect_unreachable") from error
@@ -105,8 +106,8 @@ def _schedule(schedule: Any) -> str:
     return str(getattr(schedule, "cron", None) or getattr(schedule, "interval", None) or schedule)
 
 
-def _last_night(client: SyncPrefectClient) -> Part:
-    """The newest run of the nightly flow that is over, its verdict and headline by the first line of its artifact.
+def _last_nights(client: SyncPrefectClient) -> Part:
+    """Of each place that nights go to, the newest run of the nightly flow that is over.
 
     Nights that a deployment's limit cancelled before they began, as another was at work, are none.
     """
@@ -122,9 +123,20 @@ def _last_night(client: SyncPrefectClient) -> Part:
         limit=RUNS_SEEN,
     )
     nights = [run for run in over if run.run_count or run.state_type != StateType.CANCELLED]
-    if not nights:
-        return {"nightly": None}
-    night = nights[0]
+    newest = {_place(run.parameters): run for run in reversed(nights)}
+    return {"nights": [_night(client, run, place) for place, run in newest.items()]}
+
+
+def _place(parameters: Mapping[str, Any]) -> str:
+    """Where a run of a flow was to write to; '' where that was not said."""
+    given = parameters.get("parameters")
+    return str(given.get("out", "")) if isinstance(given, Mapping) else ""
+
+
+def _night(client: SyncPrefectClient, night: FlowRun, of: str) -> Part:
+    """A night, its verdict and headline by the first line of its artifact."""
+    from prefect.client.schemas import filters
+
     mine = filters.ArtifactFilter(
         key=filters.ArtifactFilterKey(any_=[NIGHTLY]), flow_run_id=filters.ArtifactFilterFlowRunId(any_=[night.id])
     )
@@ -132,7 +144,7 @@ def _last_night(client: SyncPrefectClient) -> Part:
     told = re.match(r"\*\*(\w+)\*\*: (.*)", str(found[0].data)) if found else None
     verdict, headline = told.groups() if told else (None, (night.state.message if night.state else None) or "")
     outcome = str(night.state_name).lower()
-    return {"nightly": {"outcome": outcome, "verdict": verdict, "headline": headline, "at": _time(night.end_time)}}
+    return {"of": of, "outcome": outcome, "verdict": verdict, "headline": headline, "at": _time(night.end_time)}
 
 
 def _time(when: datetime | None) -> str | None:
@@ -140,7 +152,7 @@ def _time(when: datetime | None) -> str | None:
 
 
 def records_status(places: Sequence[str]) -> Part:
-    """What runs, was lost, and how the last night went, by the records of runs at places.
+    """What runs, was lost, and how the last night at each place went, by the records of runs.
 
     Raises:
         InputError: a place cannot be read.
@@ -148,12 +160,13 @@ def records_status(places: Sequence[str]) -> Part:
     records = [record for place in places for record in list_runs(place, RUNS_SEEN)]
     records.sort(key=lambda record: record["began"], reverse=True)
     nights = [record for record in records if record["flow"] == NIGHTLY and state(record) != RUNNING]
+    newest = {record["place"]: record for record in reversed(nights)}
     return {
         "places": list(places),
         "running": [_of(record) for record in records if state(record) == RUNNING],
         "lost": [_of(record) for record in records if state(record) == LOST],
         "last": [_of(record) for record in records[:SOON]],
-        "nightly": _of(nights[0]) | {"headline": _headline(nights[0])} if nights else None,
+        "nights": [_of(record) | {"of": place, "headline": _headline(record)} for place, record in newest.items()],
     }
 
 

@@ -1,4 +1,4 @@
-"""``dexter status``: what runs, what comes next, how the last night went."""
+"""``dexter status``: what runs, what comes next, how the last nights went."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def status(
     store: Annotated[str | None, typer.Option(help="A data set whose current version is told.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what runs, what is scheduled, and how the last night went.
+    """Show what runs, what is scheduled, and how the last nights went.
 
     By the Prefect server where PREFECT_API_URL is set, the records of runs at places (`dexter runs list`), and the Ray
-    cluster at RAY_ADDRESS. Exit code 3 when the last night was worse than what it was held against, failed or was
-    lost, 4 when something was out of reach. Example: dexter status s3://lab/nightly --store s3://lab/dataset
+    cluster at RAY_ADDRESS. Exit code 3 when the last night of any was worse than what it was held against, failed
+    or was lost, 4 when something was out of reach. Example: dexter status s3://lab/nightly --store s3://lab/dataset
     """
     from tasks import status as looks
 
@@ -59,11 +59,11 @@ def _looked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def exit_code(found: dict[str, dict[str, Any]]) -> int:
-    """3 unless the last night went well, 4 for what is out of reach, else 0. A server knows more than records do."""
+    """3 unless all last nights went well, 4 for what is out of reach, else 0. A server knows more than records do."""
     from tasks.runs import COMPLETED, REGRESSION
 
-    nights = [part["nightly"] for part in found.values() if part.get("nightly")]
-    if nights and (nights[0]["outcome"] != COMPLETED or nights[0]["verdict"] == REGRESSION):
+    nights: list[dict[str, Any]] = next((part["nights"] for part in found.values() if part.get("nights")), [])
+    if any(night["outcome"] != COMPLETED or night["verdict"] == REGRESSION for night in nights):
         return 3
     return 4 if any("unreachable" in part for part in found.values()) else 0
 
@@ -83,7 +83,7 @@ def _prefect(part: dict[str, Any]) -> list[str]:
             ],
         ),
         *_listed("workers", [f"{pool}: {online} online" for pool, online in part["workers"].items()]),
-        _night(part["nightly"], "at"),
+        *_nights(part["nights"], "at"),
     ]
 
 
@@ -102,7 +102,7 @@ def _records(part: dict[str, Any]) -> list[str]:
             "last",
             [f"{run['began']}  {run['flow']}  {run['outcome']}  {run['error'] or ''}".rstrip() for run in part["last"]],
         ),
-        _night(part["nightly"], "began"),
+        *_nights(part["nights"], "began"),
     ]
 
 
@@ -133,10 +133,13 @@ def _listed(heading: str, lines: list[str]) -> list[str]:
     return [f"  {heading}:", *(f"    {line}" for line in lines)] if lines else [f"  {heading}: nothing"]
 
 
-def _night(night: dict[str, Any] | None, when: str) -> str:
-    if night is None:
-        return "  last night: none yet"
+def _nights(nights: list[dict[str, Any]], when: str) -> list[str]:
+    """A line a last night; where there are several, whose it was."""
     from tasks.runs import COMPLETED
 
-    words = [word for word in dict.fromkeys((night["outcome"], night["verdict"])) if word and word != COMPLETED]
-    return f"  last night: {', '.join(words) or COMPLETED}, {night[when]}: {night['headline']}"
+    lines = []
+    for night in nights:
+        words = [word for word in dict.fromkeys((night["outcome"], night["verdict"])) if word and word != COMPLETED]
+        of = f" ({night['of']})" if len(nights) > 1 else ""
+        lines.append(f"  last night{of}: {', '.join(words) or COMPLETED}, {night[when]}: {night['headline']}")
+    return lines or ["  last night: none yet"]

@@ -162,7 +162,16 @@ def test_deploying_again_changes_nothing(lab: LabBox) -> None:
         return found | {"untouched": sorted(f"{each['id']} {each['updated']}" for each in ask(lab.url, "automations"))}
 
     before = there()
-    assert set(before["deployments"]) == {"weekly", "nightly", "cluster", "bulk", "generate", "sweep", "demo"}
+    assert set(before["deployments"]) == {
+        "weekly",
+        "nightly",
+        "nightly-generator",
+        "cluster",
+        "bulk",
+        "generate",
+        "sweep",
+        "demo",
+    }
     assert len(before["automations"]) == 2
     planned, done = lab.deploy("--dry-run"), lab.deploy()
     assert planned == done

@@ -111,9 +111,19 @@ def test_status_of_records_tells_the_last_night_and_ends_with_3_when_it_was_wors
     running.write(runs.RUNNING)
     code, said = dexter("status", place, "--json")
     found = json.loads(said)["records"]
-    assert (code, found["nightly"]["outcome"]) == (3, "regression")
+    assert (code, [each["outcome"] for each in found["nights"]]) == (3, ["regression"])
     assert [run["flow"] for run in found["running"]] == ["build"]
     assert found["lost"] == []
+
+
+def test_the_last_night_of_every_place_counts(place: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    night(other, "regression", 0.25)
+    night(place, "passed", 0.5)
+    code, said = dexter("status", place, other)
+    assert code == 3
+    assert f"  last night ({other}): regression, 20" in said
+    assert f"  last night ({place}): passed, 20" in said
 
 
 def test_a_night_that_failed_or_was_lost_is_the_last_one(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +145,7 @@ def test_a_night_that_failed_or_was_lost_is_the_last_one(place: str, monkeypatch
     began = datetime.now(UTC)
     silent = runs.Run("nightly", place, EvaluateParameters(out=place, store="data"))
     silent.write(runs.RUNNING)
-    assert json.loads(dexter("status", place, "--json")[1])["records"]["nightly"]["outcome"] == "failed"
+    assert json.loads(dexter("status", place, "--json")[1])["records"]["nights"][0]["outcome"] == "failed"
     monkeypatch.setattr(runs, "BEAT_SECONDS", 0.0)
     code, said = dexter("status", place)
     assert code == 3
@@ -224,11 +234,13 @@ def test_status_of_a_real_prefect_server(tmp_path: Path, prefect_server: Server)
     found = json.loads(looked[1].stdout)["prefect"]
     assert "the next one" in [run["name"] for run in found["scheduled"]]
     assert not any(run["late"] for run in found["scheduled"])
-    assert found["nightly"]["headline"] == "told so"
+    assert [each["headline"] for each in found["nights"]] == ["told so"]
     # A later night that crashed before it could tell a verdict is the last one.
     (flow,) = ask(prefect_server.url, "flows", flows={"name": {"any_": ["nightly"]}})
     for kind, message in (("CRASHED", "its machine is gone"), ("CANCELLED", "another night is at work")):
-        send(prefect_server.url, "flow_runs/", {"flow_id": flow["id"], "state": {"type": kind, "message": message}})
+        content = {"flow_id": flow["id"], "state": {"type": kind, "message": message}}
+        content["parameters"] = {"parameters": {"out": str(tmp_path / "out")}}
+        send(prefect_server.url, "flow_runs/", content)
     said = status_served(prefect_server.url).stdout
     assert "  last night: crashed, " in said
     assert ": its machine is gone" in said
