@@ -22,7 +22,8 @@ class DataConfig:
     """How performances become segments, and segments numbers of unit size."""
 
     extraction: Literal["fixed", "reference"] = setting(
-        "fixed", "reference: notes of composer.extraction.load_reference, cut as they come; limits do not count then"
+        "fixed",
+        "reference: as the original reads and cuts; a note beyond the limits then refuses its piece",
     )
     notes: int = setting(128, "of an instrument in a segment, a multiple of 8")
     rows: int = setting(1, "instruments of a segment, each with notes of its own")

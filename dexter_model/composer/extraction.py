@@ -118,11 +118,14 @@ def segments(notes: np.ndarray, config: DataConfig) -> Segments:
     """Cut a performance, (n,) RECORDED_NOTE, into segments side by side.
 
     Counted as left out: notes of other instruments, without an end by the pedal, too long, or left over at the end of
-    what a segment could be cut from, and rests at which segments end.
+    what a segment could be cut from, and rests at which segments end; as the original reads them, all notes of a piece
+    with one that is too long.
     """
     if config.extraction == "reference":
         ticks = np.rint(np.stack([notes["onset_beat"], notes["offset_beat"]]) * TICKS_PER_BEAT)
         beats = np.stack([ticks[1] - ticks[0], np.diff(ticks[0], prepend=0.0)]) / TICKS_PER_BEAT
+        if len(notes) and (beats.max(axis=1) > (config.longest_note, config.longest_delta)).any():
+            return _segments([], notes["program"], config, Counter(over_long=len(notes)))
         row = np.column_stack([notes["pitch"], *beats])
         return _segments([row], notes["program"], config, Counter())
     wanted = _wanted(notes, config)

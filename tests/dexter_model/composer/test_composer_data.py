@@ -12,7 +12,7 @@ import torch
 
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig
 from dexter_model.composer.data import ResidentSegments
-from dexter_model.composer.original import config_of_original
+from dexter_model.composer.original import config_of_original, keys_of
 from dexter_model.composer.scale import FREQUENCIES, Statistics, nearest_pitch
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
@@ -188,15 +188,27 @@ def test_settings_come_back_and_wrong_ones_are_refused() -> None:
 
 
 def test_the_originals_keys_are_settings() -> None:
-    config = config_of_original({}, segments=640_000)
+    config = config_of_original({}, [640_000 * 128 + 127])
     assert config.training.steps == 200_000
     assert config.training.checkpoint_every == 20_000
     assert replace(config, training=REFERENCE.training) == REFERENCE
     keys = {"NOTES_LENGTH": 64, "USE_LOG_SCALE": True, "NOISE_STEPS": 500, "EPOCHS": 3, "BATCH_SIZE": 10, "BPM": 60}
-    config = config_of_original(keys | {"VERBOSE": False, "WEIGHTS_PATH": "w"}, segments=101)
+    config = config_of_original(keys | {"VERBOSE": False, "MAX_DELTA": 960}, [50 * 64, 63, 51 * 64 + 10])
     assert (config.data.notes, config.data.frequency, config.diffusion.steps) == (64, "log", 500)
     assert (config.training.steps, config.training.checkpoint_every) == (33, 22)
-    for wrong in ({"MAX_DELTA": 960}, {"STANDARDIZE": False}, {"EPOCHS": "many"}, {"OTHER": 1}, {"NOTES_LENGTH": 100}):
+    assert (config.data.longest_note, config.data.longest_delta) == (8.0, 1.0)
+    for wrong in ({"MAX_DELTA": 4096}, {"STANDARDIZE": False}, {"EPOCHS": "many"}, {"OTHER": 1}, {"NOTES_LENGTH": 100}):
         with pytest.raises(InputError) as refused:
-            config_of_original(wrong, 100)
+            config_of_original(wrong, [100])
+        assert refused.value.code == "config_invalid"
+
+
+def test_the_originals_file_is_read_and_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text("import os\n# Training\nEPOCHS = 3\nBATCH_SIZE = 4\nSAMPLES_PATH = os.path.join('data', 'a')\n")
+    assert keys_of(path) == {"EPOCHS": 3, "BATCH_SIZE": 4}
+    for content in (b"EPOCHS = 3 * 4 * x\n", b"EPOCHS = \n", b"\x00", b"(" * 5000):
+        path.write_bytes(content)
+        with pytest.raises(InputError) as refused:
+            keys_of(path)
         assert refused.value.code == "config_invalid"

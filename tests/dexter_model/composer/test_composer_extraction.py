@@ -215,6 +215,10 @@ def test_segments_of_the_reference_are_its_ticks_cut_side_by_side(tmp_path: Path
     ticks = [[60 + i, 13 / 960, (7 * i + 13 * (i > 0)) / 960] for i in range(8)]
     np.testing.assert_array_equal(cut.values[0, 0], np.array(ticks, np.float32))
     assert cut.left_out["left_over"] == 1
+    for limit, pieces in ((13, 1), (12, 0)):  # ticks of a duration
+        lower = segments(notes, replace(REFERENCE.data, notes=8, longest_note=limit / 960))
+        assert len(lower.values) == pieces
+        assert lower.left_out["over_long"] == (9 if not pieces else 0)
 
 
 def test_only_pianos_are_read_and_what_is_left_out_is_counted() -> None:
