@@ -87,7 +87,8 @@ def _of_original(config: Path, kind: type[BaseModel], given: dict[str, Any]) -> 
     from dexter_model.dataset.store import open_version
 
     keys = keys_of(config)
-    pieces = open_version(given.get("store", kind.model_fields["store"].default), given.get("version")).catalogue
+    store = str(given.get("store", kind.model_fields["store"].default))
+    pieces = open_version(store, given.get("version")).catalogue
     return config_of_original(keys, pieces.filter(pieces["split"] == "train")["notes"]).to_dict()
 
 
