@@ -21,7 +21,7 @@ from scipy.stats import wasserstein_distance
 
 from dexter_model.composer.config import ComposerConfig, DataConfig, NetworkConfig, TrainingConfig
 from dexter_model.composer.data import ResidentSegments
-from dexter_model.composer.generation import generate, load_composer
+from dexter_model.composer.generation import Composer, load_composer
 from dexter_model.composer.plan import Composing, Sampler
 from dexter_model.composer.train_arrays import train_on_arrays
 from dexter_model.composer.validation import HeldOut
@@ -108,7 +108,7 @@ def main() -> None:
         for sampler, steps in WAYS:
             settings = Composing(steps=steps, sampler=sampler)
             began = time.perf_counter()
-            made = list(generate(checkpoint, settings, pieces=min(32, 16_000 // steps)))
+            made = Composer.of(checkpoint, settings).compose(range(min(32, 16_000 // steps)))
             seconds = (time.perf_counter() - began) / len(made)
             far = " | ".join(f"{value:.3f}" for value in distances(made, segments))
             print(f"| {sampler} | {steps} | {seconds:.2f} | {far} |", flush=True)

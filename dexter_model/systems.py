@@ -15,6 +15,7 @@ from dexter_model.training.resuming import Config
 
 PACKAGES = {"dexter": "expression", "performance_rnn": "performance_rnn", "composer": "composer"}
 GENERATORS = ("performance_rnn", "composer")  # need no score
+TOGETHER = ("performance_rnn",)  # whose pieces' bytes depend on those made in one batch with them
 
 
 class Made(NamedTuple):

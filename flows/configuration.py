@@ -22,15 +22,17 @@ def load(
 ) -> Parameters:
     """Parameters of ``kind``: its defaults < the YAML file < ``key=value`` overrides < options that are not None.
 
+    For training the composer, the file may be the ``config.py`` of its original (``composer.original``).
+
     Raises:
         InputError: no such file, no YAML, or values the parameters do not accept; every one of them is named.
     """
+    given = [*map(_parsed, overrides), *(each for each in (options or {}).items() if each[1] is not None)]
     values = _read(config) if config else {}
-    for override in overrides:
-        _set(values, *_parsed(override))
-    for key, value in (options or {}).items():
-        if value is not None:
-            _set(values, key, value)
+    if config and config.suffix == ".py":
+        values |= _of_original(config, kind, dict(given))
+    for key, value in given:
+        _set(values, key, value)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -62,6 +64,8 @@ def load_any(
 
 
 def _read(config: Path) -> dict[str, Any]:
+    if config.suffix == ".py":
+        return {"system": "composer"}  # the rest wants the data set: ``_of_original``
     try:
         values = yaml.safe_load(config.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -72,6 +76,20 @@ def _read(config: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(config, "holds no mapping of keys to values", "Write `key: value` lines", "config_invalid")
     return values
+
+
+def _of_original(config: Path, kind: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a ``config.py``, whose epochs are steps on the data set that is given."""
+    if not {"system", "store", "data"} <= kind.model_fields.keys():
+        remedy = "Give a YAML file: config.py of the composer's original is for training it alone"
+        raise InputError(config, "is a Python file", remedy, "config_invalid")
+    from dexter_model.composer.original import config_of_original, keys_of
+    from dexter_model.dataset.store import open_version
+
+    keys = keys_of(config)
+    store = str(given.get("store", kind.model_fields["store"].default))
+    pieces = open_version(store, given.get("version")).catalogue
+    return config_of_original(keys, pieces.filter(pieces["split"] == "train")["notes"]).to_dict()
 
 
 def _parsed(override: str) -> tuple[str, Any]:

@@ -1,12 +1,13 @@
 """Pieces out of nothing but a checkpoint and a seed: cut into batches, made over warm workers, written.
 
-A job's batches are the same however often it is interrupted and however many workers it has. Pieces of one batch are
-made together, and so come out with the same bytes.
+A job's batches are the same however often it is interrupted and however many workers it has: of systems whose pieces
+depend on those made beside them, a batch is made again whole.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from dexter_model.digests import json_digest
 from dexter_model.errors import InputError
 from dexter_model.places import shown, writing
 from dexter_model.renders import FORMAT, RendersFolder
-from dexter_model.systems import GENERATORS, default_model, module
+from dexter_model.systems import GENERATORS, TOGETHER, default_model, module
 from dexter_model.tally import count
 from dexter_model.training.checkpoint import Checkpoint
 from tasks.cluster import WorkerDied, fan_out
@@ -81,7 +82,9 @@ def generate(out: str | Path, settings: GenerateSettings) -> RenderResult:
     with writing(out) as written:
         folder = RendersFolder(written.folder, ("midi",))
         done = {number: kept for number, row in enumerate(rows) if (kept := folder.kept(row))}
-        batches = [batch for batch in _batches(settings) if not done.keys() >= set(batch)]
+        batches: list[Sequence[int]] = [batch for batch in _batches(settings) if not done.keys() >= set(batch)]
+        if settings.system not in TOGETHER:
+            batches = [[number for number in batch if number not in done] for batch in batches]
         quarantined: list[dict[str, str]] = []
         made = len(rows) - len(done)
         if batches:
@@ -130,11 +133,12 @@ def _batches(settings: GenerateSettings) -> list[range]:
 
 def _rows(settings: GenerateSettings, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """What ``renders.json`` will say of each piece: its name, its key, its number."""
+    together = settings.system in TOGETHER
     made_from = [FORMAT, GENERATOR, settings.system, checkpoint.digest, asdict(settings.how), settings.seed]
     return [
         {
             "name": f"{settings.system}_{number + 1:04}",
-            "key": json_digest([*made_from, number, [batch.start, batch.stop]]),
+            "key": json_digest([*made_from, number, [batch.start, batch.stop] if together else None]),
             "number": number,
         }
         for batch in _batches(settings)

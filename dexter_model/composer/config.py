@@ -22,15 +22,18 @@ class DataConfig:
     """How performances become segments, and segments numbers of unit size."""
 
     extraction: Literal["fixed", "reference"] = setting(
-        "fixed", "reference: notes of composer.extraction.load_reference, cut as they come; limits do not count then"
+        "fixed",
+        "reference: as the original reads and cuts; a note beyond the limits then refuses its piece",
     )
     notes: int = setting(128, "of an instrument in a segment, a multiple of 8")
     rows: int = setting(1, "instruments of a segment, each with notes of its own")
     programs: Literal["piano", "keyboard", "all"] = setting("piano", "what is read; keyboard: pianos and organs")
     clock: Literal["seconds", "beats"] = setting("seconds", "what durations and deltas are counted in")
-    ends: Literal["key", "sustained"] = setting("key", "where a note ends: key up, or with the pedal")
+    ends: Literal["key", "sustained"] = setting(
+        "sustained", "where a note ends: key up, or with the pedal, which composed files have none of"
+    )
     shortest: float = setting(1 / 32, "a duration that shorter ones are lengthened to")
-    longest_note: float = setting(8.0, "longer ones end a segment, and are in none")
+    longest_note: float = setting(8.0, "longer ones end a segment, and are in none; of several rows they are cut")
     longest_delta: float = setting(4.0, "segments end at longer ones")
     frequency: Literal["log", "linear"] = setting("log", "how pitches are numbers")
     times: Literal["log1p", "linear"] = setting("log1p", "how durations and deltas are; log1p of 32nds")
@@ -42,7 +45,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         multiple = 8 <= self.notes <= 4096 and self.notes % 2**LEVELS == 0
         require(multiple, "data.notes", self.notes, "that is a multiple of 8, up to 4096")
-        require(1 <= self.rows <= 16, "data.rows", self.rows, "between 1 and 16")
+        require(1 <= self.rows <= 15, "data.rows", self.rows, "between 1 and 15")  # MIDI's channels without drums
         one_of("data.extraction", self.extraction, ("fixed", "reference"))
         one_of("data.programs", self.programs, ("piano", "keyboard", "all"))
         one_of("data.clock", self.clock, ("seconds", "beats"))
@@ -57,6 +60,8 @@ class DataConfig:
         require(counted, "data.ends", self.ends, "key where beats are counted: the pedal is known in seconds")
         one = self.rows == 1 or self.extraction == "fixed"
         require(one, "data.rows", self.rows, "of 1: the original reads one track")
+        others = self.rows == 1 or self.programs != "piano"
+        require(others, "data.programs", self.programs, "all, or keyboard, where there are several rows")
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ REFERENCE = ComposerConfig(
     DataConfig(
         extraction="reference",
         clock="beats",
+        ends="key",
         programs="keyboard",
         shortest=0.0,
         frequency="linear",

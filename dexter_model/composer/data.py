@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dexter_model.composer.config import ComposerConfig, DataConfig
-from dexter_model.composer.scale import FEATURES, Statistics, features
+from dexter_model.composer.config import PROGRAMS, ComposerConfig, DataConfig
+from dexter_model.composer.plan import HIGHEST, LOWEST
+from dexter_model.composer.scale import FEATURES, FREQUENCIES, Statistics, features
 from dexter_model.errors import InputError
 from dexter_model.training.config import settings_of
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
 
 ARRAYS = ("values", "program", "active", "piece")
-LOWEST, HIGHEST = 21, 108  # of a piano
 
 
 class Batch(NamedTuple):
@@ -111,10 +111,26 @@ class ResidentSegments:
                 told = json.loads(str(file["told"]))
                 values, program, active, piece = (torch.from_numpy(file[name]) for name in ARRAYS)
             config = settings_of(DataConfig, told["config"])
-            return cls(values, program, active, piece, tuple(told["names"]), told["left_out"], config)
+            loaded = cls(values, program, active, piece, tuple(told["names"]), dict(told["left_out"]), config)
+            loaded._check()
+            return loaded
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError) as error:
             reason = f"holds no segments ({type(error).__name__}: {error})"
             raise InputError(path, reason, "Save the split again", "segments_unreadable") from None
+
+    def _check(self) -> None:
+        """Refuse arrays that do not fit the settings and each other (``ValueError``), since they index tables."""
+        rows = (len(self), self.config.rows)
+        kinds = [(torch.float32, (*rows, self.config.notes, 3)), (torch.uint8, rows), (torch.bool, rows)]
+        for name, kind in zip(ARRAYS, [*kinds, (torch.int32, rows[:1])], strict=True):
+            array = getattr(self, name)
+            if (array.dtype, tuple(array.shape)) != kind:
+                raise ValueError(f"{name} are {array.dtype} {tuple(array.shape)}, not {kind[0]} {kind[1]}")
+        pitch = self.values[..., 0]
+        right = self.values.isfinite().all() and (self.values >= 0).all() and (pitch < len(FREQUENCIES)).all()
+        right = right and (self.program < PROGRAMS).all() and ((self.piece >= 0) & (self.piece < len(self.names))).all()
+        if not right:
+            raise ValueError("some are no notes, programs or pieces")
 
     def to(self, device: torch.device | str) -> ResidentSegments:
         """The same on another device."""
@@ -127,15 +143,18 @@ class ResidentSegments:
             InputError: there are none, or some feature is the same in all (``no_segments``).
         """
         if not len(self):
-            raise InputError("segments", f"are none ({self.left_out})", "Give more or longer pieces", "no_segments")
+            told = ", ".join(f"{count} {name}" for name, count in self.left_out.items() if count) or "not a note"
+            remedy = f"Give more or longer pieces, or other data.notes (now {self.config.notes}), data.programs"
+            raise InputError("segments", f"are none; left out: {told}", remedy, "no_segments")
         found = features(self.values[self.active], self.config).reshape(-1, len(FEATURES)).cpu().numpy()
         least, greatest = found.min(axis=0), found.max(axis=0)
         low, high = np.quantile(found, [self.config.outliers, 1.0 - self.config.outliers], axis=0)
         if self.config.scale == "standard":
             low, high = found.mean(axis=0) - found.std(axis=0), found.mean(axis=0) + found.std(axis=0)
         low, high = np.where(high > low, low, least), np.where(high > low, high, greatest)
-        if not (high > low).all():
-            raise InputError("segments", "are all of one pitch, duration or delta", "Give others", "no_segments")
+        if alike := [name for name, extent in zip(FEATURES, high - low, strict=True) if not extent > 0]:
+            remedy = "Give pieces in which it varies: scales need an extent"
+            raise InputError("segments", f"have one {' and one '.join(alike)} throughout", remedy, "no_segments")
         return Statistics(*(tuple(each.tolist()) for each in (low, high, least, greatest)))
 
     def draw(self, count: int, generator: torch.Generator, transpose: int = 0, stretch: float = 0.0) -> Batch:

@@ -6,7 +6,8 @@ the file says, and one long or unfinished note refuses the file. ``segments`` cu
 in full (``reading.recording``) is cut with a look at each note, so that a long rest costs a segment and not a piece.
 
 Of several instruments each is a row with a clock of its own: all rows of a segment start at one moment, and the first
-delta of a row is the time from there to its first note. Rows end where their notes do.
+delta of a row is the time from there to its first note. Rows end where their notes do: one of few notes lasts longer
+than a segment, and so is not in each.
 """
 
 from __future__ import annotations
@@ -117,11 +118,14 @@ def segments(notes: np.ndarray, config: DataConfig) -> Segments:
     """Cut a performance, (n,) RECORDED_NOTE, into segments side by side.
 
     Counted as left out: notes of other instruments, without an end by the pedal, too long, or left over at the end of
-    what a segment could be cut from, and rests at which segments end.
+    what a segment could be cut from, and rests at which segments end; as the original reads them, all notes of a piece
+    with one that is too long.
     """
     if config.extraction == "reference":
         ticks = np.rint(np.stack([notes["onset_beat"], notes["offset_beat"]]) * TICKS_PER_BEAT)
         beats = np.stack([ticks[1] - ticks[0], np.diff(ticks[0], prepend=0.0)]) / TICKS_PER_BEAT
+        if len(notes) and (beats.max(axis=1) > (config.longest_note, config.longest_delta)).any():
+            return _segments([], notes["program"], config, Counter(over_long=len(notes)))
         row = np.column_stack([notes["pitch"], *beats])
         return _segments([row], notes["program"], config, Counter())
     wanted = _wanted(notes, config)
@@ -169,9 +173,12 @@ def _cut_rows(
 ) -> Segments:
     """Segments of several rows: the instruments of most notes, ordered by program.
 
-    A segment lasts until the first of its rows is full; the others go on from there in the next. A row sleeps where a
-    note or a rest is too long, or too few notes are left.
+    A segment lasts until the first of its rows is full. The others go on from there, in the next or, if not half of
+    their notes are over by then, later: no note is in more than two segments. A row also sleeps where a rest is too
+    long, or too few notes are left. Notes that are too long are cut, lest they silence the others of their row.
     """
+    lasting = np.clip(end - onset, config.shortest, config.longest_note)
+    left_out["long_notes"] = int((end - onset > config.longest_note).sum())
     part = notes["track"].astype(np.int64) << 16 | notes["channel"].astype(np.int64) << 8 | notes["program"]
     names, counts = np.unique(part, return_counts=True)
     chosen = sorted(names[np.argsort(-counts, kind="stable")][: config.rows], key=lambda name: (name & 0xFF, name))
@@ -180,14 +187,16 @@ def _cut_rows(
     length, shape = config.notes, (config.rows, config.notes, 3)
     values, active = [np.zeros((0, *shape))], [np.zeros((0, config.rows), bool)]
     first, begin = [0] * len(rows), onset[0] if len(onset) else 0.0
+    free = [0] * len(rows)  # the first note of each row that a segment may begin with
     while full := [r for r, row in enumerate(rows) if first[r] + length <= len(row)]:
         segment, awake = np.zeros((1, *shape)), np.zeros((1, config.rows), bool)
         for r in full:
             row = rows[r][first[r] : first[r] + length]
-            lasting, delta = end[row] - onset[row], np.diff(onset[row], prepend=begin)
-            awake[0, r] = lasting.max() <= config.longest_note and delta.max() <= config.longest_delta
+            delta = np.diff(onset[row], prepend=begin)
+            awake[0, r] = first[r] >= free[r] and delta.max() <= config.longest_delta
             if awake[0, r]:
-                segment[0, r] = np.column_stack([notes["pitch"][row], np.maximum(lasting, config.shortest), delta])
+                segment[0, r] = np.column_stack([notes["pitch"][row], lasting[row], delta])
+                free[r] = first[r] + length // 2
         if awake.any():
             values.append(segment)
             active.append(awake)

@@ -49,24 +49,6 @@ def load_composer(checkpoint: Checkpoint) -> tuple[ComposerUnet, ComposerConfig,
     return model.eval(), config, statistics
 
 
-def generate(
-    checkpoint: Checkpoint,
-    settings: Composing | None = None,
-    *,
-    pieces: int = 8,
-    seed: int = SEED,
-    batch_size: int = 64,
-) -> Iterator[np.ndarray]:
-    """Compose pieces one after the other, ``batch_size`` at a time: the notes (n,) RECORDED_NOTE of each.
-
-    Raises:
-        InputError: of ``Composer.of`` and ``Composer.compose``.
-    """
-    composer = Composer.of(checkpoint, settings, seed)
-    for first in range(0, pieces, batch_size):
-        yield from composer.compose(range(first, min(first + batch_size, pieces)))
-
-
 class Composer:
     """Composes with a network, on the device where it is."""
 

@@ -24,13 +24,11 @@ class Maker:
 
     def __init__(self, checkpoint: Checkpoint, how: Composing, seed: int) -> None:
         self.composer = Composer.of(checkpoint, how, seed)
-        counts_beats = self.composer.config.data.clock == "beats"
-        self.tempo = how.tempo if counts_beats else 60.0
 
     def run(self, numbers: Sequence[int]) -> list[Made]:
         """The pieces of these numbers."""
-        pieces = self.composer.compose(numbers)
+        composer = self.composer
         return [
-            Made(composition_as_midi(notes, self.tempo), len(notes), float(notes["offset_sec"].max(initial=0.0)))
-            for notes in pieces
+            Made(composition_as_midi(notes, composer.tempo), len(notes), float(notes["offset_sec"].max(initial=0.0)))
+            for notes in composer.compose(numbers)
         ]

@@ -39,7 +39,7 @@ class Composing:
     sampler: Sampler = setting("dpm-solver++", "how a step is taken")  # noqa: RUF009 (an immutable default)
     eta: float = setting(0.0, "of DDIM: share of DDPM's noise")
     programs: tuple[int, ...] = setting((0,), "an instrument a row; fewer than the model's leave the others asleep")
-    tempo: float = setting(60.0, "beats a minute, of a model that counts in beats")
+    tempo: float = setting(60.0, "beats a minute, of a model that counts in beats: it knows of no tempo")
     lowest: int = setting(LOWEST, "MIDI pitch; those outside are moved to the nearest that is not")
     highest: int = setting(HIGHEST, "MIDI pitch")
     faithful: bool = setting(False, "as the original: no bounds while sampling, notes as they come")

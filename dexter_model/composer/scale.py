@@ -75,13 +75,18 @@ class Statistics:
         Raises:
             ValueError: they are not four times three numbers in order.
         """
-        if set(values) != {each.name for each in fields(cls)} or any(
-            not isinstance(each, list) or len(each) != len(FEATURES) for each in values.values()
-        ):
+        if set(values) != {each.name for each in fields(cls)} or not all(map(_is_three_numbers, values.values())):
             raise ValueError("has statistics of something else")
-        if not all(low < high for low, high in zip(values["low"], values["high"], strict=True)):
+        low, high, least, greatest = (np.array(values[each.name]) for each in fields(cls))
+        if not ((low < high) & (least <= greatest)).all():
             raise ValueError("has statistics without an extent")
         return cls(**{name: tuple(map(float, each)) for name, each in values.items()})
+
+
+def _is_three_numbers(each: object) -> bool:
+    """Whether it is a list of three finite numbers, none absurdly large."""
+    number = (int, float)
+    return isinstance(each, list) and [isinstance(n, number) and abs(n) < 1e6 for n in each] == [True] * len(FEATURES)
 
 
 def features(values: Tensor, config: DataConfig) -> Tensor:

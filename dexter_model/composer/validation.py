@@ -5,6 +5,7 @@ Shapes: B segments, H rows, N notes, 3 features.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from dexter_model.composer.config import ComposerConfig
 from dexter_model.composer.data import Batch, ResidentSegments
 from dexter_model.composer.generation import Composer
 from dexter_model.composer.loss import errors, noise_errors, times_learnt
-from dexter_model.composer.plan import Composing
+from dexter_model.composer.plan import REFERENCE, Composing
 from dexter_model.composer.reconstruction import write_composition
 from dexter_model.composer.scale import FEATURES, Statistics
 from dexter_model.diffusion.schedule import noise_schedule
@@ -68,9 +69,10 @@ class HeldOut:
         count = self.config.training.samples
         if not count:
             return
+        how = REFERENCE if self.config.data.extraction == "reference" else Composing()
         most = int(self.batch.active_BH.sum(dim=1).argmax())  # the instruments of the fullest segment
         programs = tuple(self.batch.program_BH[most][self.batch.active_BH[most]].tolist())
-        how = Composing(programs=programs, steps=min(Composing.steps, self.config.diffusion.steps))
+        how = replace(how, programs=programs, steps=min(how.steps, self.config.diffusion.steps))
         composer = Composer(model, self.config, self.statistics, how)
         for number, notes in enumerate(composer.compose(range(count)), 1):
             write_composition(notes, folder / f"sample_{number}.mid", composer.tempo)

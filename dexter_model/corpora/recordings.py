@@ -6,7 +6,7 @@ Its key is the file's path inside the corpus, with ``#000123`` after it for a re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dexter_model.corpora.atepp import NAMESAKES
@@ -23,6 +23,7 @@ SPLITS = ("train", "validation", "test")
 _COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
 _MIDI = (".mid", ".midi")
 _PLAYED = (*_MIDI, ".musicxml", ".mxl", ".xml")
+_SONG, _MD5 = re.compile(r"TR[A-Z0-9]{16}"), re.compile(r"[0-9a-f]{32}")
 _OF_RECORDS = re.compile(rf".+{RECORDS}", re.DOTALL)
 
 
@@ -58,20 +59,44 @@ def maestro_listed(root: Path) -> list[Row]:
 def _of_maestro(key: str, path: Path, row: Row) -> PieceSource:
     composer, title = row["canonical_composer"], row["canonical_title"]
     work = work_of("MAESTRO", key, NAMESAKES.get(composer, composer.split(" ")[-1]), title)
-    played = PerformanceSource(key, place_of(path), None, "")
-    return PieceSource("MAESTRO", key, work, composer, title, None, (played,), row["split"])
+    return PieceSource("MAESTRO", key, work, composer, title, None, (_played(key, path),), row["split"])
 
 
 def lakh(root: Path) -> list[PieceSource]:
-    """Lakh: MIDI files at any depth. What ``Artist/Song.1.mid`` and ``Song.2.mid`` name is one work."""
-    pieces = []
-    for path in files_below(root):
-        if path.suffix.lower() in _MIDI:
-            key = key_of(path, root)
-            work = "lakh/" + re.sub(r"([.]\d+)?[.][^.]*$", "", key)
-            played = PerformanceSource(key, place_of(path), None, "")
-            pieces.append(PieceSource("LAKH", key, work, "", path.stem.replace("_", " "), None, (played,)))
-    return pieces
+    """Lakh: MIDI files at any depth; files of one song are one work.
+
+    They are those in one folder of lmd_matched, named by the song's number in the Million Song Dataset; those named by
+    one MD5, so that a file which is in two such folders unites them; and ``Artist/Song.1.mid``, ``Song.2.mid``.
+    """
+    found = {key_of(path, root): path for path in files_below(root) if path.suffix.lower() in _MIDI}
+    works = _united({key: _songs(key) for key in found})
+    return [
+        PieceSource("LAKH", key, f"lakh/{works[key]}", "", path.stem.replace("_", " "), None, (_played(key, path),))
+        for key, path in found.items()
+    ]
+
+
+def _songs(key: str) -> list[str]:
+    """What a file of Lakh may have in common with others of its song."""
+    *folders, name = key.split("/")
+    stem = name.rpartition(".")[0]
+    songs = [*filter(_SONG.fullmatch, folders), *([stem] if _MD5.fullmatch(stem) else [])]
+    return songs or [re.sub(r"([.]\d+)?[.][^.]*$", "", key)]
+
+
+def _united(names: Mapping[str, list[str]]) -> dict[str, str]:
+    """One name a key, the same for keys that share a name, be it by way of others."""
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while name in above:
+            name = above[name]
+        return name
+
+    for own in names.values():
+        first, *others = sorted({top(name) for name in own})
+        above.update(dict.fromkeys(others, first))
+    return {key: top(own[0]) for key, own in names.items()}
 
 
 def midi(root: Path) -> list[PieceSource]:
@@ -89,7 +114,7 @@ def in_file(path: Path, key: str) -> list[PieceSource]:
     if path.suffix.lower() not in _PLAYED:
         return []
     if path.stem.partition("_")[0].isalpha() and "_" in path.stem:
-        return [named_piece("MIDI", key, path.stem, None, [PerformanceSource(key, place_of(path), None, "")])]
+        return [named_piece("MIDI", key, path.stem, None, [_played(key, path)])]
     return [_alone(key, place_of(path))]
 
 
@@ -99,6 +124,10 @@ def _records(path: Path) -> Iterator[str]:
         yield from (f"#{number:06}" for number in range(len(index(path))))
     except InputError:
         yield ""
+
+
+def _played(key: str, path: Path) -> PerformanceSource:
+    return PerformanceSource(key, place_of(path), None, "")
 
 
 def _alone(key: str, place: str) -> PieceSource:

@@ -1,6 +1,7 @@
 """A performance by itself, without a score: what generators learn from, and how a corpus's files become one.
 
-A piece of such a data set is one performance, named by its file; its work, as everywhere, decides its split.
+A piece of such a data set is one performance, named by its file; its corpus's own books decide its split, or else its
+work.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Recording:
     """One performance's notes.
 
     Attributes:
-        notes: (n,) RECORDED_NOTE, by onset, then pitch.
+        notes: (n,) RECORDED_NOTE, by onset, then pitch; as the original composer reads them, in the order of their
+            messages, and not in a performance's seconds (``composer.extraction.load_reference``).
         performances: one row: key, performer, synthetic, performance_digest and what codecs tell of theirs, empty.
         assigned: the split that the corpus's own books give it; empty where they do not.
     """

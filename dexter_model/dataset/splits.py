@@ -1,6 +1,7 @@
 """Which works are for training, validation and testing: by a hash of the work, so that growth moves no work.
 
-All pieces of a work, in whichever corpus and whoever plays (virtual pianists included), are on one side.
+All pieces of a work, in whichever corpus and whoever plays (virtual pianists included), are on one side. But a corpus
+whose own books tell a split keeps it (MAESTRO): beside others of the same works it puts some on both sides.
 """
 
 from __future__ import annotations

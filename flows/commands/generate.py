@@ -92,8 +92,9 @@ def composer(
 ) -> None:
     """Compose pieces by Diffusion Music Composer. Example: dexter generate composer --n 8 out
 
-    Everything else that can be said: -s how.programs=[0, 32], how.lowest, how.highest, how.tempo, how.faithful. Pieces
-    that are there already are kept.
+    Everything else that can be said: -s how.programs=[0, 32], how.lowest, how.highest, how.eta (of ddim), how.faithful,
+    how.tempo (60 beats a minute, of a model that counts in beats; of others nothing). As the original composes:
+    --config configs/composer/generate_reference.yaml. Pieces that are there already are kept.
     """
     given = {"out": out, "pieces": n, "seed": seed, "checkpoint": checkpoint, "batch_size": batch_size}
     given |= {"how.sampler": sampler, "how.steps": steps, "workers": workers}

@@ -27,7 +27,7 @@ def train(
     """Train a system on a data set by Ray Train; an interrupted training goes on from its last checkpoint.
 
     DExter, unless the configuration names another system: configs/performance_rnn/*.yaml, configs/composer/*.yaml, on
-    data sets of encoding notes.
+    data sets of encoding notes. Or config.py, as the original of Diffusion Music Composer has it (docs/composer.md).
 
     Writes checkpoints/ (what it goes on from), best/ (the model whose renders of validation windows are nearest to
     their pianists), validation/ (those renders) and tensorboard/ (see `tensorboard --logdir OUT`). Every setting of

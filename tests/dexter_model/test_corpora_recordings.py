@@ -79,6 +79,19 @@ def test_lakh_is_every_midi_file_and_versions_of_a_song_are_one_work(tmp_path: P
     assert check("LAKH", CorpusRoots(tmp_path)).complete
 
 
+def test_files_of_a_matched_song_are_one_work_wherever_else_they_are(tmp_path: Path) -> None:
+    a, b, c, d = (letter * 32 for letter in "abcd")
+    first, second, other = "TRAAAAA00000000001", "TRAAAAB00000000002", "TRBBBBB00000000003"
+    root = tmp_path / "lmd_full"
+    touch(root, *(f"A/A/A/{first}/{name}.mid" for name in (a, b)), f"A/A/B/{second}/{a}.mid", f"B/B/B/{other}/{c}.mid")
+    touch(root, f"b/{b}.mid", f"d/{d}.mid")
+    pieces = discover("LAKH", CorpusRoots(tmp_path))
+    works = {piece.key.rpartition("/")[0]: piece.work for piece in pieces}
+    assert len(pieces) == 6
+    assert works[f"A/A/A/{first}"] == works[f"A/A/B/{second}"] == works["b"] == f"lakh/{first}"
+    assert len(set(works.values())) == 3
+
+
 def test_a_folder_holds_files_and_records(tmp_path: Path) -> None:
     touch(
         tmp_path, "deep/er/Chopin_op38.mid", "01.mid", "two/01.mid", "a.musicxml", "b.mxl", "c.xml", "d.match", "e.wav"

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
+from dexter_model.composer.config import REFERENCE
+from dexter_model.composer.plan import REFERENCE as AS_THE_ORIGINAL
 from dexter_model.errors import InputError
 from flows import parameters
 from flows.configuration import load, load_any
@@ -27,9 +29,18 @@ def test_the_configs_that_ship_are_valid() -> None:
     assert load(TrainParameters, ROOT / "configs" / "default.yaml").denoiser.channels == 96
     for system in ("performance_rnn", "composer"):
         for path in sorted((ROOT / "configs" / system).glob("*.yaml")):
-            assert load_any(parameters.TRAINING, "dexter", path).config().system == system
+            kinds = parameters.GENERATION if path.stem.startswith("generate") else parameters.TRAINING
+            assert load_any(kinds, "dexter", path).system == system
     nightly = load(parameters.NightlyParameters, ROOT / "configs" / "nightly.yaml")
     assert nightly.render.store == nightly.build.store == "dexter-out/dataset"
+
+
+def test_the_original_composer_is_trained_and_composes_by_its_files() -> None:
+    folder = ROOT / "configs" / "composer"
+    assert load_any(parameters.TRAINING, "dexter", folder / "reference.yaml").config() == REFERENCE
+    made = load_any(parameters.GENERATION, "composer", folder / "generate_reference.yaml")
+    assert isinstance(made, parameters.GenerateComposerParameters)
+    assert made.how == AS_THE_ORIGINAL
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])

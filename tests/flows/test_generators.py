@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from made_up_corpora import write_performances
 
+from dexter_model.composer.config import ComposerConfig
 from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
 from flows.build import build
@@ -62,6 +63,22 @@ def test_from_a_folder_of_midi_to_pieces(system: str, store: str, tmp_path: Path
     made = generate(load_any(GENERATION, system, None, HOW[system], asked))
     assert made.made == len(made.renders) == 3
     assert generate(load_any(GENERATION, system, None, HOW[system], asked)).made == 0
+
+
+def test_the_originals_config_is_settings_of_training(store: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.py"
+    config.write_text("VERBOSE = True\nBATCH_SIZE = 8\nEPOCHS = 4\nNOTES_LENGTH = 64\nMAX_DELTA = 960\n")
+    parameters = load_any(TRAINING, "dexter", config, [], {"store": store, "out": str(tmp_path / "model")})
+    opened = open_version(store)
+    segments = sum(len(recording.notes) // 64 for recording in opened.recordings("train"))
+    made = parameters.config()
+    assert isinstance(made, ComposerConfig)
+    assert (made.training.batch_size, made.training.steps) == (8, 4 * -(-segments // 8))
+    assert (made.data.extraction, made.data.notes, made.data.longest_delta) == ("reference", 64, 1.0)
+    for kinds, system in ((TRAINING, "dexter"), (GENERATION, "composer")):
+        with pytest.raises(InputError) as caught:
+            load_any(kinds, system, config, [], {"system": system})
+        assert caught.value.code == "config_invalid"
 
 
 def test_an_unknown_system_is_told(tmp_path: Path) -> None:

@@ -51,6 +51,17 @@ def test_what_is_missing_alone_is_made_again_with_the_same_bytes(
     assert contents(tmp_path) != whole
 
 
+@pytest.mark.parametrize(("system", "made"), [("composer", 1), ("performance_rnn", 2)])
+def test_one_piece_more_makes_its_batch_again_only_where_pieces_depend_on_it(
+    system: str, made: int, models: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = settings_of(system, models)
+    generate(tmp_path / "grown", settings)
+    assert generate(tmp_path / "grown", replace(settings, pieces=6)).made == made
+    generate(tmp_path / "whole", replace(settings, pieces=6))
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("system", GENERATORS)
 def test_what_is_written_can_be_read(system: str, models: dict[str, Path], tmp_path: Path) -> None:
     result = generate(tmp_path, settings_of(system, models))

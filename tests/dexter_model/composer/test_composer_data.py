@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig
 from dexter_model.composer.data import ResidentSegments
-from dexter_model.composer.original import config_of_original
+from dexter_model.composer.original import config_of_original, keys_of
 from dexter_model.composer.scale import FREQUENCIES, Statistics, nearest_pitch
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
@@ -95,6 +96,28 @@ def test_a_split_survives_its_file(tmp_path: Path) -> None:
             ResidentSegments.load(tmp_path / "bad.npz")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"values": torch.zeros(6, 1, 64, 3)},
+        {"values": torch.zeros(6, 2, 128, 3)},
+        {"values": torch.zeros(6, 1, 128, 3, dtype=torch.float64)},
+        {"values": torch.full((6, 1, 128, 3), 128.0)},
+        {"values": torch.full((6, 1, 128, 3), torch.nan)},
+        {"values": torch.full((6, 1, 128, 3), -1.0)},
+        {"program": torch.full((6, 1), 128, dtype=torch.uint8)},
+        {"active": torch.ones(6, 1, dtype=torch.uint8)},
+        {"piece": torch.zeros(5, dtype=torch.int32)},
+        {"piece": torch.full((6,), 3, dtype=torch.int32)},
+    ],
+)
+def test_arrays_that_do_not_fit_are_no_segments(changed: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    replace(resident(), **changed).save(tmp_path / "bad.npz")  # type: ignore[arg-type]
+    with pytest.raises(InputError) as refused:
+        ResidentSegments.load(tmp_path / "bad.npz")
+    assert refused.value.code == "segments_unreadable"
+
+
 def test_draws_belong_to_their_generator_and_stay_on_the_piano() -> None:
     segments = resident()
 
@@ -113,20 +136,33 @@ def test_draws_belong_to_their_generator_and_stay_on_the_piano() -> None:
 
 
 def test_segments_that_teach_nothing_are_refused() -> None:
-    with pytest.raises(InputError, match="are none"):
+    with pytest.raises(InputError, match="are none; left out: 100 left_over"):
         ResidentSegments.of([("short", performance(100))], DataConfig()).statistics()
     same = performance(300)
     same["pitch"] = 60
-    with pytest.raises(InputError, match="all of one pitch"):
+    with pytest.raises(InputError, match="have one pitch throughout"):
         ResidentSegments.of([("same", same)], DataConfig()).statistics()
 
 
 def test_statistics_of_a_checkpoint_are_checked() -> None:
     told = resident().statistics().to_dict()
     assert Statistics.from_dict(told) == resident().statistics()
-    for wrong in ({"low": [1.0]}, told | {"low": [1.0, 2.0]}, told | {"high": told["low"]}, told | {"more": [1.0] * 3}):
+    wrong: list[dict[str, Any]] = [
+        {"low": [1.0]},
+        told | {"low": [1.0, 2.0]},
+        told | {"high": told["low"]},
+        told | {"more": [1.0] * 3},
+        told | {"greatest": [0.0] * 3},
+        told | {"high": [np.nan] * 3},
+        told | {"least": [-np.inf] * 3},
+        dict.fromkeys(told, [None] * 3),
+        dict.fromkeys(told, [[1.0]] * 3),
+        dict.fromkeys(told, ["1"] * 3),
+        told | {"high": [10**400] * 3},
+    ]
+    for values in wrong:
         with pytest.raises(ValueError, match="statistics"):
-            Statistics.from_dict(wrong)
+            Statistics.from_dict(values)
 
 
 def test_settings_come_back_and_wrong_ones_are_refused() -> None:
@@ -135,8 +171,10 @@ def test_settings_come_back_and_wrong_ones_are_refused() -> None:
     wrong = [
         {"data": {"notes": 100}},
         {"data": {"rows": 0}},
-        {"data": {"clock": "beats", "ends": "sustained"}},
-        {"data": {"extraction": "reference", "rows": 2}},
+        {"data": {"rows": 16, "programs": "all"}},  # MIDI has 16 channels, and one is drums
+        {"data": {"rows": 4}},  # of pianos alone
+        {"data": {"clock": "beats"}},
+        {"data": {"extraction": "reference", "rows": 2, "programs": "all"}},
         {"network": {"channels": 24}},
         {"network": {"time_injection": "none"}},
         {"training": {"milestone": 2.0}},
@@ -150,15 +188,27 @@ def test_settings_come_back_and_wrong_ones_are_refused() -> None:
 
 
 def test_the_originals_keys_are_settings() -> None:
-    config = config_of_original({}, segments=640_000)
+    config = config_of_original({}, [640_000 * 128 + 127])
     assert config.training.steps == 200_000
     assert config.training.checkpoint_every == 20_000
     assert replace(config, training=REFERENCE.training) == REFERENCE
     keys = {"NOTES_LENGTH": 64, "USE_LOG_SCALE": True, "NOISE_STEPS": 500, "EPOCHS": 3, "BATCH_SIZE": 10, "BPM": 60}
-    config = config_of_original(keys | {"VERBOSE": False, "WEIGHTS_PATH": "w"}, segments=101)
+    config = config_of_original(keys | {"VERBOSE": False, "MAX_DELTA": 960}, [50 * 64, 63, 51 * 64 + 10])
     assert (config.data.notes, config.data.frequency, config.diffusion.steps) == (64, "log", 500)
     assert (config.training.steps, config.training.checkpoint_every) == (33, 22)
-    for wrong in ({"MAX_DELTA": 960}, {"STANDARDIZE": False}, {"EPOCHS": "many"}, {"OTHER": 1}, {"NOTES_LENGTH": 100}):
+    assert (config.data.longest_note, config.data.longest_delta) == (8.0, 1.0)
+    for wrong in ({"MAX_DELTA": 4096}, {"STANDARDIZE": False}, {"EPOCHS": "many"}, {"OTHER": 1}, {"NOTES_LENGTH": 100}):
         with pytest.raises(InputError) as refused:
-            config_of_original(wrong, 100)
+            config_of_original(wrong, [100])
+        assert refused.value.code == "config_invalid"
+
+
+def test_the_originals_file_is_read_and_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text("import os\n# Training\nEPOCHS = 3\nBATCH_SIZE = 4\nSAMPLES_PATH = os.path.join('data', 'a')\n")
+    assert keys_of(path) == {"EPOCHS": 3, "BATCH_SIZE": 4}
+    for content in (b"EPOCHS = 3 * 4 * x\n", b"EPOCHS = \n", b"\x00", b"(" * 5000):
+        path.write_bytes(content)
+        with pytest.raises(InputError) as refused:
+            keys_of(path)
         assert refused.value.code == "config_invalid"

@@ -21,7 +21,7 @@ from dexter_model.notes import RECORDED_NOTE
 from dexter_model.reading.recording import load_recording
 
 Message = tuple[str, int, int]
-FIXED = DataConfig(clock="beats", shortest=0.0, notes=8)
+FIXED = DataConfig(clock="beats", ends="key", shortest=0.0, notes=8)
 
 
 def program(number: int) -> Message:
@@ -215,6 +215,10 @@ def test_segments_of_the_reference_are_its_ticks_cut_side_by_side(tmp_path: Path
     ticks = [[60 + i, 13 / 960, (7 * i + 13 * (i > 0)) / 960] for i in range(8)]
     np.testing.assert_array_equal(cut.values[0, 0], np.array(ticks, np.float32))
     assert cut.left_out["left_over"] == 1
+    for limit, pieces in ((13, 1), (12, 0)):  # ticks of a duration
+        lower = segments(notes, replace(REFERENCE.data, notes=8, longest_note=limit / 960))
+        assert len(lower.values) == pieces
+        assert lower.left_out["over_long"] == (9 if not pieces else 0)
 
 
 def test_only_pianos_are_read_and_what_is_left_out_is_counted() -> None:
@@ -247,7 +251,7 @@ def test_durations_by_the_pedal_and_the_shortest_of_them() -> None:
     notes["sustained_sec"][1] = np.nan
     by_key = segments(notes, replace(FIXED, clock="seconds", shortest=0.05)).values[0, 0, :, 1]
     np.testing.assert_allclose(by_key, [0.05, *[0.2] * 7])
-    by_pedal = segments(notes, replace(FIXED, clock="seconds", ends="sustained"))
+    by_pedal = segments(notes, DataConfig(notes=8))
     np.testing.assert_allclose(by_pedal.values[0, 0, :, 1], 0.7)
     assert +by_pedal.left_out == {"unsustained": 1}
 
@@ -267,4 +271,19 @@ def test_rows_are_instruments_with_clocks_that_start_together() -> None:
     alone = segments(scale(24), replace(FIXED, programs="all", rows=3))
     assert alone.active.sum(axis=1).tolist() == [1, 1, 1]
     np.testing.assert_array_equal(alone.values[:, :1], segments(scale(24), FIXED).values)
-    assert segments(scale(0), replace(FIXED, rows=3)).values.shape == (0, 3, 8, 3)
+    assert segments(scale(0), replace(FIXED, programs="all", rows=3)).values.shape == (0, 3, 8, 3)
+
+
+def test_notes_of_a_sparse_row_are_in_two_segments_at_most_and_long_ones_do_not_silence_it() -> None:
+    piano = recorded(*((60 + i % 12, i / 10, i / 10 + 0.05) for i in range(400)))
+    bass = recorded(*((30 + i, i * 1.0, i + 0.9) for i in range(40)), number=32, track=1, channel=1)
+    bass["offset_beat"][4::8] += 10.0  # held, while others go on
+    cut = segments(np.concatenate([piano, bass]), replace(FIXED, programs="all", rows=2))
+    awake = cut.active[:, 1]
+    assert len(cut.values) == 50
+    assert 8 <= awake.sum() <= 10  # 40 notes, and each of them twice at most
+    _, often = np.unique(cut.values[awake, 1, :, 0], return_counts=True)
+    assert often.max() == 2
+    assert cut.values[awake, 1, :, 1].max() == FIXED.longest_note
+    assert cut.left_out["long_notes"] == 5
+    assert cut.active[:, 0].all()

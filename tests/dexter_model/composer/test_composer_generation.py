@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig, NetworkConfig
-from dexter_model.composer.generation import Composer, generate
+from dexter_model.composer.generation import Composer
 from dexter_model.composer.plan import REFERENCE as AS_THE_ORIGINAL
-from dexter_model.composer.plan import Composing
+from dexter_model.composer.plan import Composing, noise_of
 from dexter_model.composer.reconstruction import played, write_composition
 from dexter_model.composer.scale import FREQUENCIES, Statistics
 from dexter_model.composer.train_arrays import initial_network
@@ -49,18 +49,19 @@ def checkpoint(folder: Path, config: ComposerConfig = CONFIG, statistics: dict[s
 def test_a_piece_is_its_seed_and_number_whatever_is_composed_beside_it(tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "model")
     few = Composing(steps=3)
-    together = [notes.tobytes() for notes in generate(model, few, pieces=6)]
+    composer = Composer.of(model, few)
+    together = [notes.tobytes() for notes in composer.compose(range(6))]
     assert len(set(together)) == 6
-    by_twos = [notes.tobytes() for notes in generate(model, few, pieces=6, batch_size=2)]
+    by_twos = [notes.tobytes() for first in (0, 2, 4) for notes in composer.compose([first, first + 1])]
     assert by_twos == together
-    assert Composer.of(model, few).compose([4])[0].tobytes() == together[4]
-    assert next(generate(model, few, seed=14)).tobytes() not in together
+    assert composer.compose([4])[0].tobytes() == together[4]
+    assert Composer.of(model, few, seed=14).compose([0])[0].tobytes() not in together
 
 
 @pytest.mark.parametrize("sampler", ["dpm-solver++", "ddim", "ddpm", "ddpm-beta"])
 def test_every_sampler_gives_notes_that_can_be_played(sampler: Any, tmp_path: Path) -> None:
     how = Composing(steps=4, sampler=sampler, eta=0.5 if sampler == "ddim" else 0.0)
-    for notes in generate(checkpoint(tmp_path / "model"), how, pieces=2):
+    for notes in Composer.of(checkpoint(tmp_path / "model"), how).compose(range(2)):
         assert 0 < len(notes) <= 32
         assert 21 <= notes["pitch"].min() <= notes["pitch"].max() <= 108
         assert (np.diff(notes["onset_sec"]) >= 0).all()
@@ -70,35 +71,56 @@ def test_every_sampler_gives_notes_that_can_be_played(sampler: Any, tmp_path: Pa
             assert (same["offset_beat"][:-1] <= same["onset_beat"][1:]).all()
 
 
-def test_composing_as_the_original_is_algorithm_2_without_bounds(tmp_path: Path) -> None:
+def test_composing_as_the_original_is_its_reverse_step_without_bounds(tmp_path: Path) -> None:
+    """Ancestral steps in float64, as published: the forward variance, nothing clipped before the end."""
     config = replace(
-        REFERENCE, network=replace(REFERENCE.network, channels=16), diffusion=DiffusionConfig(20, 0.01, 0.4)
+        REFERENCE,
+        data=replace(REFERENCE.data, notes=32),
+        network=replace(REFERENCE.network, channels=16),
+        diffusion=DiffusionConfig(20, 0.01, 0.4),
     )
-    statistics = {"low": [27.5, 0.05, 0.0], "high": [4186.009, 2.0, 2.1]}
-    model = checkpoint(
-        tmp_path / "model", config, statistics | {"least": statistics["low"], "greatest": statistics["high"]}
-    )
-    notes = next(generate(model, replace(AS_THE_ORIGINAL, steps=20)))
-    assert len(notes) == 128
-    assert (np.diff(notes["onset_beat"]) >= 0).all()
-    assert notes["offset_beat"].max() <= notes["onset_beat"].max() + 2.0
+    low, high = np.array([27.5, 0.05, 0.0]), np.array([4186.009, 2.0, 2.1])
+    extent = dict(zip(("low", "high", "least", "greatest"), [low.tolist(), high.tolist()] * 2, strict=True))
+    composer = Composer.of(checkpoint(tmp_path / "model", config, extent), replace(AS_THE_ORIGINAL, steps=20))
+    seen: list[np.ndarray] = []
+    composer.notes = lambda numbers: seen.append(numbers) or Composer.notes(composer, numbers)  # type: ignore
+    (notes,) = composer.compose([3])
+
+    beta = np.linspace(0.01, 0.4, 20)
+    alpha_bar = np.cumprod(1.0 - beta)
+    net, x = composer.model.double(), noise_of(13, 3, 0, (1, 32, 3)).astype(np.float64)
+    program, active = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)
+    for i in reversed(range(20)):
+        with torch.no_grad():
+            noise = net(torch.from_numpy(x)[None], torch.tensor([i]), program, active)[0].numpy()
+        x = (x - beta[i] / np.sqrt(1.0 - alpha_bar[i]) * noise) / np.sqrt(1.0 - beta[i])
+        x += np.sqrt(beta[i]) * noise_of(13, 3, 20 - i, x.shape) * (i > 0)
+    assert x.min() < -0.5
+    assert x.max() > 1.5  # beyond the scale: bounds would tell
+    np.testing.assert_allclose(seen[0], x, rtol=0, atol=1e-3)
+
+    frequency, duration, delta = np.clip(low + (high - low) * x[0], low, high).T
+    pitch = np.abs(FREQUENCIES[:, None] - frequency).argmin(axis=0)
+    assert (notes["pitch"] != pitch).sum() <= 1  # of those that lie between two
+    np.testing.assert_allclose(notes["onset_sec"], np.cumsum(delta), atol=0.01)
+    np.testing.assert_allclose(notes["offset_sec"] - notes["onset_sec"], duration, atol=0.01)
     assert set(notes["velocity"]) == {100}
 
 
 def test_instruments_are_rows(tmp_path: Path) -> None:
     config = replace(CONFIG, data=DataConfig(notes=16, rows=3, programs="all"))
     model = checkpoint(tmp_path / "model", config)
-    notes = next(generate(model, Composing(steps=2, programs=(0, 42))))
+    (notes,) = Composer.of(model, Composing(steps=2, programs=(0, 42))).compose([0])
     assert sorted(set(zip(notes["track"].tolist(), notes["program"].tolist(), strict=True))) == [(0, 0), (1, 42)]
     write_composition(notes, tmp_path / "a.mid")
     tracks = mido.MidiFile(tmp_path / "a.mid").tracks
     assert [m.program for track in tracks for m in track if m.type == "program_change"] == [0, 42]
     with pytest.raises(InputError, match="more than the model's rows"):
-        next(generate(model, Composing(programs=(0, 1, 2, 3))))
+        Composer.of(model, Composing(programs=(0, 1, 2, 3)))
 
 
 def test_beats_are_played_at_the_tempo_asked_for_and_files_say_so(tmp_path: Path) -> None:
-    model = checkpoint(tmp_path / "model", replace(CONFIG, data=DataConfig(notes=32, clock="beats")))
+    model = checkpoint(tmp_path / "model", replace(CONFIG, data=DataConfig(notes=32, clock="beats", ends="key")))
     composer = Composer.of(model, Composing(steps=2, tempo=120.0))
     (notes,) = composer.compose([0])
     np.testing.assert_allclose(notes["onset_sec"], notes["onset_beat"] / 2)
@@ -147,7 +169,8 @@ def test_notes_are_made_playable_or_left_as_the_original_leaves_them() -> None:
 
 
 def test_what_is_no_composer_is_refused(tmp_path: Path) -> None:
-    for wrong in ({"mean": [0.0], "std": [1.0]}, STATISTICS.to_dict() | {"high": [0.0, 0.0, 0.0]}):
+    names = ("low", "high", "least", "greatest")
+    for wrong in ({"mean": [0.0], "std": [1.0]}, dict.fromkeys(names, [0.0] * 3), dict.fromkeys(names, [None] * 3)):
         with pytest.raises(InputError) as refused:
             Composer.of(checkpoint(tmp_path / "model", statistics=wrong))
         assert refused.value.code == "checkpoint_unreadable"
@@ -159,9 +182,9 @@ def test_what_is_no_composer_is_refused(tmp_path: Path) -> None:
         assert refused.value.code == "checkpoint_unreadable"
     nan = replace(model, state={name: value * np.nan for name, value in model.state.items()})
     with pytest.raises(InputError, match="not numbers"):
-        list(generate(nan, Composing(steps=1)))
+        Composer.of(nan, Composing(steps=1)).compose([0])
     with pytest.raises(InputError, match="more than the model's diffusion"):
-        list(generate(model, Composing(steps=1001)))
+        Composer.of(model, Composing(steps=1001))
 
 
 @pytest.mark.parametrize(

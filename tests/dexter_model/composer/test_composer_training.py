@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dexter_model.composer.config import REFERENCE, ComposerConfig, DataConfig, NetworkConfig, TrainingConfig
 from dexter_model.composer.data import Batch, ResidentSegments
-from dexter_model.composer.generation import generate
+from dexter_model.composer.generation import Composer
 from dexter_model.composer.loss import diffusion_loss, errors, noise_errors
 from dexter_model.composer.plan import REFERENCE as AS_THE_ORIGINAL
 from dexter_model.composer.plan import Composing
@@ -124,6 +124,7 @@ PIPELINES = {
             REFERENCE,
             data=replace(REFERENCE.data, notes=16),
             network=replace(REFERENCE.network, channels=16),
+            diffusion=DiffusionConfig(steps=5),
             training=replace(
                 REFERENCE.training,
                 **{
@@ -157,7 +158,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been_and_composes(
     states = [load_training_state(result.checkpoint) for result in (whole, rest)]
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
     made = [
-        [n.tobytes() for n in generate(load_checkpoint(result.checkpoint), how, pieces=2)] for result in (whole, rest)
+        [n.tobytes() for n in Composer.of(load_checkpoint(result.checkpoint), how).compose(range(2))]
+        for result in (whole, rest)
     ]
     assert len(set(made[0])) == 2
     assert made[0] == made[1]
@@ -178,6 +180,24 @@ def test_validation_tells_by_feature_and_time_and_composes_samples(tmp_path: Pat
     assert len(told) == 4  # segments, each in a bucket of its own
     assert rows[-1].criterion == pytest.approx(result.validation_loss)
     assert len(list((tmp_path / "validation").glob("step_00000002/sample_*.mid"))) == 2
+
+
+@pytest.mark.parametrize(("data", "expected"), [(CONFIG.data, Composing()), (REFERENCE.data, AS_THE_ORIGINAL)])
+def test_samples_are_composed_as_the_original_where_it_was_trained(
+    data: DataConfig, expected: Composing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Composing] = []
+
+    class Listening(Composer):
+        def __init__(self, model: Any, config: ComposerConfig, statistics: Any, settings: Composing) -> None:
+            asked.append(settings)
+            super().__init__(model, config, statistics, settings)
+
+    monkeypatch.setattr("dexter_model.composer.validation.Composer", Listening)
+    training = replace(QUICK, steps=1, samples=1)
+    config = replace(CONFIG, data=replace(data, notes=16), training=training, diffusion=DiffusionConfig(steps=12))
+    train(tmp_path, config)
+    assert asked == [replace(expected, steps=12)]
 
 
 def test_other_segments_and_other_settings_are_refused(tmp_path: Path) -> None:
