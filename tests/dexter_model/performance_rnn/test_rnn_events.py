@@ -10,7 +10,6 @@ from golden_pieces import CHORDS, PIECE, columns
 
 from dexter_model.errors import InputError
 from dexter_model.performance_rnn.events import (
-    STEP_NOTE,
     events_of_notes,
     notes_of_events,
     quantised,

@@ -285,18 +285,16 @@ def test_more_performances_than_there_is_room_for_are_made_one_batch_after_anoth
 
 
 def test_bfloat16_makes_performances_too() -> None:
-    (model,) = [network(density=True).float()]
+    model = network(density=True).float()
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     config = PerformanceRnnConfig(model.config).to_dict()
     checkpoint = Checkpoint(Path("made-up"), config, {"mean": [], "std": []}, state, {"label": "", "step": 0}, "")
-    found = {}
     for precision in ("float32", "bfloat16"):
         how = GenerationSettings(num_steps=500, precision=precision)  # type: ignore[arg-type]
         maker = Maker(checkpoint, how, seed=1)
         kinds = {weights.dtype for weights in maker.network.layers.parameters()}
         assert kinds == {getattr(torch, precision)}
-        found[precision] = maker.run([1])[0].midi
-    assert found["float32"] != found["bfloat16"]
+        assert maker.run([1])[0].notes > 0
 
 
 def test_steering_changes_what_is_played() -> None:
