@@ -181,11 +181,11 @@ def resident_split(opened: DatasetVersion, split: str, config: PerformanceRnnCon
 
 
 def _told(events: ResidentEvents, discarded: Counter[str], config: PerformanceRnnConfig) -> str:
-    """Sequences, how many are shown in part only, those left out, and how many last so many seconds."""
+    """Sequences, how many are shown a part of at a time, those left out, and how many last so many seconds."""
     sequences = np.split(events.tokens.numpy(), events.start.numpy()[1:]) if len(events.length) else []
     seconds = [token_steps(tokens).sum() / STEPS_PER_SECOND for tokens in sequences]
     longer = int((events.length > config.training.most_events).sum())
-    parts = [f"{len(sequences)} sequences", f"{longer} truncated to {config.training.most_events} events"]
+    parts = [f"{len(sequences)} sequences", f"{longer} of more than {config.training.most_events} events"]
     parts += [f"{count} {reason}" for reason, count in sorted(discarded.items())]
     bounds = [0, *LENGTHS, np.inf]
     counts = np.histogram(seconds, bounds)[0].tolist()

@@ -139,6 +139,9 @@ def test_splits_travel_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     events.save(tmp_path / "split.npz")
     loaded = ResidentEvents.load(tmp_path / "split.npz")
     assert all(torch.equal(getattr(events, name), getattr(loaded, name)) for name in vars(events))
+    with np.load(tmp_path / "split.npz") as arrays:  # as it was written once, with more in it
+        np.savez(tmp_path / "old.npz", performance=np.zeros(len(events.length)), **arrays)
+    assert torch.equal(ResidentEvents.load(tmp_path / "old.npz").tokens, events.tokens)
     (tmp_path / "bad.npz").write_bytes((tmp_path / "split.npz").read_bytes()[:500])
     with pytest.raises(InputError, match="no split"):
         ResidentEvents.load(tmp_path / "bad.npz")
@@ -237,7 +240,7 @@ def test_what_a_split_holds_is_told(caplog: pytest.LogCaptureFixture) -> None:
         assert resident_split(Opened(), "train", published("performance")) is not None  # type: ignore[arg-type]
     (message,) = caplog.messages
     told = "3 from 5 s on, 2 from 10 s on, 5 from 30 s on"
-    assert message == f"train: 10 sequences, 9 truncated to 512 events, 5 too short; long: {told}"
+    assert message == f"train: 10 sequences, 9 of more than 512 events, 5 too short; long: {told}"
 
 
 def test_a_split_without_examples_is_refused(tmp_path: Path) -> None:
