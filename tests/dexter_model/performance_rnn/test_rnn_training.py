@@ -236,9 +236,9 @@ def test_what_a_split_holds_is_told(caplog: pytest.LogCaptureFixture) -> None:
         def recordings(self, split: str) -> list[Any]:
             return [SimpleNamespace(notes=long_piece(40.0)), SimpleNamespace(notes=recorded([(60, 80, 0, 1)]))]
 
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="dexter_model.performance_rnn.data"):
         assert resident_split(Opened(), "train", published("performance")) is not None  # type: ignore[arg-type]
-    (message,) = caplog.messages
+    (message,) = [each for each in caplog.messages if each.startswith("train: ")]
     told = "3 from 5 s on, 2 from 10 s on, 5 from 30 s on"
     assert message == f"train: 10 sequences, 9 of more than 512 events, 5 too short; long: {told}"
 
