@@ -76,8 +76,8 @@ def generate(out: str | Path, settings: GenerateSettings) -> RenderResult:
     """
     checkpoint = load_model(settings.system, settings.checkpoint)
     making = module(settings.system, "making")
-    settings = replace(settings, how=settings.how or making.HOW())
-    making.check(checkpoint, settings.how)  # before anything is started
+    asked = settings.how or making.HOW()
+    settings = replace(settings, how=making.check(checkpoint, asked) or asked)  # before anything is started
     rows = _rows(settings, checkpoint)
     with writing(out) as written:
         folder = RendersFolder(written.folder, ("midi",))
@@ -107,7 +107,7 @@ def generate(out: str | Path, settings: GenerateSettings) -> RenderResult:
         entries = [done[number] for number in sorted(done)]
         made_by = {"label": checkpoint.label, "digest": checkpoint.digest}
         model = {**made_by, "dataset": checkpoint.meta.get("dataset")}
-        about = {**asdict(settings.how), "checkpoint": model, "system": settings.system}
+        about = {**asdict(asked), "checkpoint": model, "system": settings.system}
         about |= {"seed": settings.seed, "pieces": settings.pieces, "batch_size": settings.batch_size}
         folder.finish(about, entries, quarantined)
     return RenderResult(str(out), made_by, entries, quarantined, made)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dexter_model.errors import InputError
-from dexter_model.performance_rnn.config import NetworkConfig, PerformanceRnnConfig
+from dexter_model.performance_rnn.config import NetworkConfig
 from dexter_model.performance_rnn.encodings import heads, token_table
 from dexter_model.performance_rnn.generation import load_network
 from dexter_model.performance_rnn.layers import FORGET_BIAS
@@ -96,7 +96,7 @@ def _told(checkpoint: Checkpoint, network: PerformanceRnn, precision: Precision)
     """What the page knows of the model beside its weights."""
     config = network.config
     return {
-        "id": PerformanceRnnConfig.from_dict(checkpoint.config).network.name,
+        "id": config.name,
         "label": checkpoint.label,
         "step": int(checkpoint.meta["step"]),
         "parameters": sum(each.numel() for each in network.parameters()),

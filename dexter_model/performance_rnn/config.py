@@ -6,6 +6,7 @@ Defaults are those of the published ``performance_with_dynamics``.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +32,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         # A checkpoint's JSON is input from outside: bound what it can make us build.
-        require(0 <= self.velocity_bins <= 127, "network.velocity_bins", self.velocity_bins, "between 0 and 127")
+        bins = self.velocity_bins
+        told = 0 <= bins <= 127 and (bins == 0 or 1 + (bins - 1) * -(-127 // bins) <= 127)  # the last bin's velocity
+        require(told, "network.velocity_bins", bins, "from 0 to 127 that parts MIDI's velocities, such as 16, 32 or 64")
         one_of("network.encoding", self.encoding, ("one_hot", "modulo", "notes"))
         right = 1 <= len(self.layers) <= 16 and all(isinstance(n, int) and 1 <= n <= 8192 for n in self.layers)
         require(right, "network.layers", self.layers, "of 1 to 16 whole numbers, each between 1 and 8192")
@@ -125,18 +128,29 @@ def with_hparams(config: PerformanceRnnConfig, text: str) -> PerformanceRnnConfi
         InputError: not of that form, an unknown name or a value out of range (``config_invalid``).
     """
     values = config.to_dict()
-    for name, value in _parsed(text).items():
+    for item in _items(text):
+        name, sign, value = (part.strip() for part in item.partition("="))
+        require(bool(sign), "hparams", repr(item), "like name=value")
         if name == "use_cudnn":
             continue
         one_of("hparams", name, (*_HPARAMS, "use_cudnn"))
         part, ours = _HPARAMS[name]
-        values[part][ours] = value
+        try:
+            values[part][ours] = _parsed(value, values[part][ours])
+        except (ValueError, KeyError):
+            require(False, "hparams", repr(item), f"like {name}={json.dumps(values[part][ours])}")
     return PerformanceRnnConfig.from_dict(values)
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    """Values by name: what stands between commas outside brackets, as JSON."""
-    values: dict[str, Any] = {}
+def _parsed(text: str, like: Any) -> Any:
+    """A value of the type of another one."""
+    if isinstance(like, bool):
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    return json.loads(text) if isinstance(like, list) else type(like)(text)
+
+
+def _items(text: str) -> Iterator[str]:
+    """What stands between commas outside brackets."""
     depth, items = 0, [""]
     for character in text:
         depth += (character == "[") - (character == "]")
@@ -144,15 +158,7 @@ def _parsed(text: str) -> dict[str, Any]:
             items.append("")
         else:
             items[-1] += character
-    for item in filter(str.strip, items):
-        name, sign, value = item.partition("=")
-        try:
-            parsed = json.loads(value.strip().lower())
-        except ValueError:
-            sign = ""
-        require(bool(sign), "hparams", repr(item), "like name=value, lists in brackets, true or false")
-        values[name.strip()] = parsed
-    return values
+    return filter(str.strip, items)
 
 
 Config = PerformanceRnnConfig

@@ -26,13 +26,15 @@ def controls_of_events(events_BT: Tensor, config: NetworkConfig, disabled_B: Ten
     Args:
         events_BT: ids; negative ones, at the end, are none.
         config: which controls there are.
-        disabled_B: where an optional control is off.
+        disabled_B: where optional controls are off; None: nowhere.
     """
     density = note_density(events_BT) if config.density else None
     histogram = pitch_histogram(events_BT) if config.histogram else None
-    disabled = None if disabled_B is None else disabled_B[:, None].expand(events_BT.shape)
-    shape = (*events_BT.shape, 0)
-    return encoded(density, histogram, disabled if config.optional else None, events_BT.new_zeros(shape).float())
+    none = torch.zeros(*events_BT.shape, 0, device=events_BT.device)
+    if not config.optional:
+        return encoded(density, histogram, None, none)
+    disabled_B = torch.zeros_like(events_BT[:, 0], dtype=torch.bool) if disabled_B is None else disabled_B
+    return encoded(density, histogram, disabled_B[:, None].expand(events_BT.shape), none)
 
 
 def encoded(density: Tensor | None, histogram: Tensor | None, disabled: Tensor | None, none: Tensor) -> Tensor:

@@ -21,16 +21,17 @@ import torch
 from torch import Tensor
 
 from dexter_model.errors import InputError
-from dexter_model.performance_rnn.config import NetworkConfig, PerformanceRnnConfig
+from dexter_model.performance_rnn.config import PerformanceRnnConfig
 from dexter_model.performance_rnn.controls import controls_of_events
-from dexter_model.performance_rnn.encodings import PITCH, heads
+from dexter_model.performance_rnn.encodings import PITCH, heads, token_steps
 from dexter_model.performance_rnn.excerpts import SEMITONES, STRETCHES, excerpts
 from dexter_model.performance_rnn.loss import NO_TOKEN, Batch
-from dexter_model.performance_rnn.vocabulary import OFF, SHIFT
+from dexter_model.performance_rnn.vocabulary import OFF, SHIFT, STEPS_PER_SECOND
 
 if TYPE_CHECKING:
     from dexter_model.dataset.store import DatasetVersion
 
+LENGTHS = (5, 10, 20, 30, 40, 60, 120)  # s, between sequences that are counted together
 log = logging.getLogger(__name__)
 
 
@@ -38,8 +39,8 @@ log = logging.getLogger(__name__)
 class ResidentEvents:
     """Flat arrays of a split: sequence s has ``length[s]`` tokens from ``start[s]`` on.
 
-    ``lowest`` and ``highest`` are its pitches; ``performance`` is the number of what it was cut from, ``stretch`` the
-    factor on its times; ``semitones`` are all transpositions that examples are made of.
+    ``lowest`` and ``highest`` are its pitches, ``stretch`` is the factor on its times; ``semitones`` are all
+    transpositions that examples are made of.
     """
 
     tokens: Tensor  # (N, K) int16
@@ -47,7 +48,6 @@ class ResidentEvents:
     length: Tensor
     lowest: Tensor
     highest: Tensor
-    performance: Tensor
     stretch: Tensor
     semitones: Tensor
 
@@ -64,8 +64,8 @@ class ResidentEvents:
         """
         discarded: Counter[str] = Counter()
         found: list[np.ndarray] = []
-        rows: list[tuple[int, int, int, float]] = []
-        for number, notes in enumerate(performances):
+        rows: list[tuple[int, int, float]] = []
+        for notes in performances:
             for stretch in STRETCHES if augmented else (1.0,):
                 for tokens in excerpts(notes, config.network, stretch, discarded):
                     if len(tokens) < config.training.fewest_events:
@@ -73,9 +73,9 @@ class ResidentEvents:
                         continue
                     pitch = _pitches(tokens)
                     found.append(tokens.astype(np.int16))
-                    rows.append((int(pitch.min()), int(pitch.max()), number, stretch))
+                    rows.append((int(pitch.min()), int(pitch.max()), stretch))
         length = np.array([len(tokens) for tokens in found], np.int64)
-        low, high, performance, stretches = np.array(rows, float).reshape(-1, 4).T
+        low, high, stretches = np.array(rows, float).reshape(-1, 3).T
         width = len(heads(config.network))
         arrays = {
             "tokens": np.concatenate(found) if found else np.zeros((0, width), np.int16),
@@ -83,7 +83,6 @@ class ResidentEvents:
             "length": length,
             "lowest": low.astype(np.int64),
             "highest": high.astype(np.int64),
-            "performance": performance.astype(np.int64),
             "stretch": stretches,
             "semitones": np.array(SEMITONES if augmented else (0,)),
         }
@@ -163,7 +162,7 @@ class Examples:
         tokens = self.events.tokens[index.clamp_max(len(self.events.tokens) - 1)].long()
         tokens = _transposed(tokens, self.semitones[which_B][:, None])
         tokens = torch.where((place < length[:, None])[..., None], tokens, NO_TOKEN)
-        return Batch(tokens, _controls(tokens, self.config.network, self.disabled[which_B]))
+        return Batch(tokens, controls_of_events(tokens[..., 0], self.config.network, self.disabled[which_B]))
 
 
 def refuse_unfit(opened: DatasetVersion, config: PerformanceRnnConfig) -> None:
@@ -177,12 +176,21 @@ def resident_split(opened: DatasetVersion, split: str, config: PerformanceRnnCon
         return None
     performances = (recording.notes for recording in opened.recordings(split))
     events, discarded = ResidentEvents.of_performances(performances, config, augmented=split == "train")
-    log.info("excerpts", extra={"split": split, "sequences": len(events.length), "discarded": dict(discarded)})
+    log.info("%s: %s", split, _told(events, discarded, config))
     return events
 
 
-def _controls(tokens_BTK: Tensor, config: NetworkConfig, disabled_B: Tensor) -> Tensor:
-    return controls_of_events(tokens_BTK[..., 0], config, disabled_B)
+def _told(events: ResidentEvents, discarded: Counter[str], config: PerformanceRnnConfig) -> str:
+    """Sequences, how many are shown a part of at a time, those left out, and how many last so many seconds."""
+    sequences = np.split(events.tokens.numpy(), events.start.numpy()[1:]) if len(events.length) else []
+    seconds = [token_steps(tokens).sum() / STEPS_PER_SECOND for tokens in sequences]
+    longer = int((events.length > config.training.most_events).sum())
+    parts = [f"{len(sequences)} sequences", f"{longer} of more than {config.training.most_events} events"]
+    parts += [f"{count} {reason}" for reason, count in sorted(discarded.items())]
+    bounds = [0, *LENGTHS, np.inf]
+    counts = np.histogram(seconds, bounds)[0].tolist()
+    lengths = ", ".join(f"{count} from {low} s on" for low, count in zip(bounds, counts, strict=False) if count)
+    return ", ".join(parts) + (f"; long: {lengths}" if lengths else "")
 
 
 def _transposed(tokens_BTK: Tensor, semitones_B1: Tensor) -> Tensor:

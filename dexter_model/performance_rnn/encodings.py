@@ -84,12 +84,6 @@ def tuple_shift(tokens: Any) -> Any:
     return SHIFTS[1] * tokens[..., 0] + tokens[..., 1]
 
 
-def length_in_steps(tokens: np.ndarray) -> int:
-    """Steps that a whole sequence (N, heads) lasts, its last note included."""
-    last = int(DURATIONS[1] * tokens[-1, 4] + tokens[-1, 5] + 1) if tokens.shape[-1] > 1 and len(tokens) else 0
-    return int(token_steps(tokens).sum()) + last
-
-
 def token_table(config: NetworkConfig) -> np.ndarray:
     """Rows (sum of heads, width) float64 that sum to a token's part of the input, a row for each number's value."""
     if config.encoding == "modulo":

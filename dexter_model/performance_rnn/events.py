@@ -52,21 +52,21 @@ def step_notes(onset: np.ndarray, end: np.ndarray, pitch: np.ndarray, velocity: 
     for name, values in (("onset", quantised(onset)), ("offset", quantised(end))):
         notes[name] = values[order]
     notes["pitch"], notes["velocity"] = np.asarray(pitch)[order], np.asarray(velocity)[order]
-    if not ((notes["pitch"] < 128) & (notes["velocity"] >= 1) & (notes["velocity"] < 128)).all():
+    low, values = np.array([0, 1]), np.column_stack([notes["pitch"], notes["velocity"]])
+    if not ((values >= low) & (values < 128)).all():
         raise InputError("notes", "a pitch or velocity is none of MIDI's", "Give pitches and velocities", UNREADABLE)
     notes["offset"] = np.maximum(notes["offset"], notes["onset"] + 1)
     return notes
 
 
-def events_of_notes(notes: np.ndarray, velocity_bins: int, start: int = 0) -> np.ndarray:
-    """The event stream (N,) uint16 of notes in their order (``step_notes``), from step ``start`` on."""
-    notes = notes[notes["onset"] >= start]
+def events_of_notes(notes: np.ndarray, velocity_bins: int) -> np.ndarray:
+    """The event stream (N,) uint16 of notes in their order (``step_notes``)."""
     is_off = np.repeat([[False, True]], len(notes), axis=0).ravel()
     step = np.column_stack([notes["onset"], notes["offset"]]).ravel()
     order = np.argsort(step, kind="stable")  # rows: on and off of the first note, of the second, ...
     step, is_off, index = step[order], is_off[order], order // 2
     key = notes["pitch"][index] + np.where(is_off, OFF, ON)
-    gap = np.diff(step, prepend=start)
+    gap = np.diff(step, prepend=0)
     shifts = -(-gap // MAX_SHIFT)
     bins, changed = _velocity_changes(notes["velocity"][index], ~is_off, velocity_bins)
     size = shifts + changed + 1
@@ -88,9 +88,7 @@ def _velocity_changes(velocity: np.ndarray, is_on: np.ndarray, velocity_bins: in
     return bins, changed
 
 
-def notes_of_events(
-    events: np.ndarray, velocity_bins: int, start: int = 0, longest: int | None = None, *, end: bool = True
-) -> np.ndarray:
+def notes_of_events(events: np.ndarray, velocity_bins: int, start: int = 0, longest: int | None = None) -> np.ndarray:
     """The notes that an event stream plays, (n,) STEP_NOTE by onset, then pitch.
 
     A key that goes up ends the note on it that began first; where none is, nothing happens. Notes of no length are
@@ -101,7 +99,6 @@ def notes_of_events(
         velocity_bins: of the vocabulary.
         start: step at which the stream begins.
         longest: steps that notes last at most.
-        end: leave out notes that never end, if False.
     """
     events = np.asarray(events, np.int64)
     clock = start + np.cumsum(event_steps(events))
@@ -113,7 +110,7 @@ def notes_of_events(
     notes = np.empty(len(on), STEP_NOTE)
     notes["onset"], notes["pitch"], notes["velocity"] = clock[on], events[on], loud[on]
     notes["offset"] = np.where(off < 0, final, clock[off])
-    notes = notes[(notes["offset"] > notes["onset"]) & (end | (off >= 0))]
+    notes = notes[notes["offset"] > notes["onset"]]
     if longest is not None:
         notes["offset"] = np.minimum(notes["offset"], notes["onset"] + longest)
     return notes[np.lexsort((notes["pitch"], notes["onset"]))]
@@ -158,14 +155,3 @@ def with_length(events: np.ndarray, steps: int) -> np.ndarray:
         missing -= filled
     full, rest = divmod(missing, MAX_SHIFT)
     return np.append(events, [DEFAULT_EVENT] * full + [SHIFT + rest - 1] * (rest > 0)).astype(np.uint16)
-
-
-def transposed(events: np.ndarray, semitones: int) -> np.ndarray | None:
-    """The stream at another pitch; None where a note leaves MIDI's range."""
-    keys = events < SHIFT
-    pitch = (events[keys] % OFF).astype(np.int64) + semitones
-    if len(pitch) and (pitch.min() < 0 or pitch.max() > 127):
-        return None
-    moved = events.astype(np.int64)
-    moved[keys] += semitones
-    return moved.astype(np.uint16)

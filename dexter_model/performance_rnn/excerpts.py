@@ -14,12 +14,12 @@ from dexter_model.performance_rnn.events import step_notes
 STRETCHES = (0.95, 0.975, 1.0, 1.025, 1.05)
 SEMITONES = (-3, -2, -1, 0, 1, 2, 3)
 EXCERPT_SECONDS = 30.0
-_DRUMS = 9
+DRUMS = 9  # the channel
 
 
 def sounding(notes: np.ndarray) -> np.ndarray:
     """Those of a performance's notes (RECORDED_NOTE) that are played on keys and not dropped by the pedal's rule."""
-    return notes[~np.isnan(notes["sustained_sec"]) & (notes["channel"] != _DRUMS)]
+    return notes[~np.isnan(notes["sustained_sec"]) & (notes["channel"] != DRUMS)]
 
 
 def excerpts(notes: np.ndarray, config: NetworkConfig, stretch: float, discarded: Counter[str]) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +14,10 @@ from dexter_model.performance_rnn.config import NetworkConfig, PerformanceRnnCon
 from dexter_model.performance_rnn.encodings import heads, notes_of_tuples, token_steps
 from dexter_model.performance_rnn.events import notes_of_events, with_length
 from dexter_model.performance_rnn.loss import cross_entropies
-from dexter_model.performance_rnn.network import PerformanceRnn
-from dexter_model.performance_rnn.primer import Primer, primer
+from dexter_model.performance_rnn.network import PerformanceRnn, in_bfloat16
+from dexter_model.performance_rnn.primer import Primer, primer, with_primer_read
 from dexter_model.performance_rnn.rollout import Rollout, steering_over_time
-from dexter_model.performance_rnn.settings import LONGEST_NOTE, GenerationSettings
+from dexter_model.performance_rnn.settings import LONGEST_NOTE, MOST_ROWS, GenerationSettings
 from dexter_model.performance_rnn.vocabulary import STEPS_PER_SECOND
 from dexter_model.training.checkpoint import Checkpoint, load_weights, unreadable
 
@@ -30,8 +30,12 @@ class Generated(NamedTuple):
     notes: np.ndarray
 
 
-def load_network(checkpoint: Checkpoint) -> PerformanceRnn:
+def load_network(checkpoint: Checkpoint, precision: Literal["float32", "bfloat16"] = "float32") -> PerformanceRnn:
     """The network of a checkpoint, in evaluation mode on the CPU.
+
+    Args:
+        checkpoint: a model.
+        precision: of its layers; in bfloat16 it is to be run a token at a time (``network.in_bfloat16``).
 
     Raises:
         InputError: settings or weights do not fit (``checkpoint_unreadable``).
@@ -43,12 +47,12 @@ def load_network(checkpoint: Checkpoint) -> PerformanceRnn:
     with torch.device("meta"):  # what settings ask for takes no memory before the weights are seen to fit
         network = PerformanceRnn(config.network)
     load_weights(network, checkpoint)
-    return network.eval()
+    return (in_bfloat16(network) if precision == "bfloat16" else network).eval()
 
 
 @torch.inference_mode()
 def generate(network: PerformanceRnn, settings: GenerationSettings, seeds: Sequence[int]) -> list[Generated]:
-    """Performances of exactly ``settings.num_steps`` steps, one a seed, all in one batch.
+    """Performances of exactly ``settings.num_steps`` steps, one a seed, as many together as there is room for.
 
     A seed's performance is the same in every batch in float64; in float32 as long as products of matrices of another
     height round alike.
@@ -61,11 +65,14 @@ def generate(network: PerformanceRnn, settings: GenerationSettings, seeds: Seque
     Raises:
         InputError: settings that do not fit the network, or a primer's.
     """
+    settings = with_primer_read(settings)
     settings.check(network.config)
     begun = primer(settings, network.config)
     if int(token_steps(begun.tokens).sum()) >= begun.total or not seeds:
         return [_finished(begun.tokens, begun, network.config) for _ in seeds]
-    made = Rollout(network, settings, begun, seeds).run()
+    size = MOST_ROWS // settings.candidates
+    batches = [seeds[first : first + size] for first in range(0, len(seeds), size)]
+    made = [tokens for batch in batches for tokens in Rollout(network, settings, begun, batch).run()]
     return [_finished(np.concatenate([begun.tokens, tokens]), begun, network.config) for tokens in made]
 
 
@@ -73,6 +80,8 @@ def generate(network: PerformanceRnn, settings: GenerationSettings, seeds: Seque
 def log_likelihood(network: PerformanceRnn, tokens: np.ndarray, settings: GenerationSettings) -> float:
     """Log-probability in nats of all tokens (n, K) of a performance but its first, steered by ``settings``."""
     settings.check(network.config)
+    if len(tokens) < 2:
+        return 0.0
     labels = torch.from_numpy(tokens.astype(np.int64))[None].to(network.table.device)
     clock = np.cumsum(token_steps(tokens))
     steering = steering_over_time(network, settings, int(clock[-1]))

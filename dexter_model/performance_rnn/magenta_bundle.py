@@ -49,7 +49,7 @@ def load_magenta_bundle(path: str | Path) -> Checkpoint:
     digest = json_digest([array_digest(*state.values()), config])
     meta = {"label": bundle.id, "description": bundle.description, "dataset": {}, "step": 0, "history": []}
     meta["system"] = PerformanceRnnConfig.system
-    return Checkpoint(Path(path), config, {"mean": [], "std": []}, state, meta, digest)
+    return Checkpoint(local(path), config, {"mean": [], "std": []}, state, meta, digest)
 
 
 def read_magenta_bundle(path: str | Path) -> MagentaBundle:

@@ -11,6 +11,7 @@ from dexter_model.codec.performance_midi import performance_as_midi
 from dexter_model.performance_rnn.bundle import load_model
 from dexter_model.performance_rnn.config import PerformanceRnnConfig
 from dexter_model.performance_rnn.generation import as_performance, generate, load_network
+from dexter_model.performance_rnn.primer import primer, with_primer_read
 from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.performance_rnn.vocabulary import STEPS_PER_SECOND
 from dexter_model.systems import Made
@@ -22,20 +23,24 @@ __all__ = ["HOW", "Maker", "check", "load_model"]
 HOW = GenerationSettings
 
 
-def check(checkpoint: Checkpoint, how: GenerationSettings) -> None:
-    """Refuse settings that do not fit a model.
+def check(checkpoint: Checkpoint, how: GenerationSettings) -> GenerationSettings:
+    """Settings as workers anywhere can use them, with the notes of a primer's file in place of its name.
 
     Raises:
-        InputError: it is not steered so (``config_invalid``).
+        InputError: they do not fit the model (``config_invalid``), or the primer's.
     """
-    how.check(PerformanceRnnConfig.from_dict(checkpoint.config).network)
+    network = PerformanceRnnConfig.from_dict(checkpoint.config).network
+    how.check(network)
+    how = with_primer_read(how)
+    primer(how, network)
+    return how
 
 
 class Maker:
     """Makes performances, on the GPU if there is one; those of one call are one batch."""
 
     def __init__(self, checkpoint: Checkpoint, how: GenerationSettings, seed: int) -> None:
-        self.network = load_network(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = load_network(checkpoint, how.precision).to("cuda" if torch.cuda.is_available() else "cpu")
         self.settings, self.seed = how, seed
 
     def run(self, numbers: Sequence[int]) -> list[Made]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ from dexter_model.errors import InputError
 from dexter_model.performance_rnn.config import NetworkConfig
 from dexter_model.performance_rnn.encodings import default_token, tokens_of_notes
 from dexter_model.performance_rnn.events import step_notes, with_length
+from dexter_model.performance_rnn.excerpts import DRUMS
 from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.performance_rnn.vocabulary import DEFAULT_VELOCITY, MAX_SHIFT, STEPS_PER_SECOND
+from dexter_model.places import local
 
 CHORD_SECONDS, MELODY_SECONDS = 0.5, 0.125  # of the chord; between events of the melody
 NOTE_OFF, GOES_ON = -1, -2
@@ -68,9 +71,8 @@ def primer_notes(settings: GenerationSettings) -> Columns:
         return _columns(np.zeros(len(pitch)), np.full(len(pitch), CHORD_SECONDS), pitch)
     if settings.primer_melody:
         return _columns(*_melody(np.array(settings.primer_melody)))
-    if settings.primer_midi:
-        return _midi(settings.primer_midi)
-    return _columns(*np.zeros((3, 0)))
+    onset, end, pitch, velocity = np.array(with_primer_read(settings).primer_notes).reshape(-1, 4).T
+    return onset, end, pitch.astype(np.int64), velocity.astype(np.int64)
 
 
 def _melody(events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,15 +83,32 @@ def _melody(events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return begins * MELODY_SECONDS, ends * MELODY_SECONDS, events[begins]
 
 
-def _midi(path: str) -> Columns:
-    """Notes of a file as its keys were held, without the pedal."""
-    from dexter_model.reading.recording import load_recording
+def with_primer_read(settings: GenerationSettings) -> GenerationSettings:
+    """Settings with the notes of their MIDI file, as its keys were held, in place of its name.
 
-    notes = load_recording(path)
-    if len(np.unique(notes["program"])) > 1:
-        raise InputError(path, "holds several instruments", "Give a primer for the piano alone", "primer_unusable")
-    pitch, velocity = notes["pitch"].astype(np.int64), notes["velocity"].astype(np.int64)
-    return notes["onset_sec"], notes["offset_sec"], pitch, velocity
+    The file, which nobody trusts, is read in a child process.
+
+    Raises:
+        InputError: it cannot be read (``performance_unreadable``, or the child's), or has notes of several instruments
+            or none on keys (``primer_unusable``).
+    """
+    if not settings.primer_midi or settings.primer_pitches or settings.primer_melody:
+        return settings
+    from dexter_model.reading.recording import load_recording
+    from dexter_model.reading.sandbox import Sandbox, SandboxedError
+
+    path = settings.primer_midi
+    try:
+        with Sandbox() as sandbox:
+            notes = sandbox.call(load_recording, str(local(path)))
+    except SandboxedError as error:
+        raise InputError(path, error.args[0], "Export it again", "performance_unreadable") from error
+    notes = notes[notes["channel"] != DRUMS]
+    if len(np.unique(notes["program"])) != 1:
+        reason = "holds several instruments" if len(notes) else "holds no note of a piano"
+        raise InputError(path, reason, "Give a primer for the piano alone", "primer_unusable")
+    columns = (notes[name].tolist() for name in ("onset_sec", "offset_sec", "pitch", "velocity"))
+    return replace(settings, primer_midi="", primer_notes=tuple(zip(*columns, strict=True)))
 
 
 def _columns(onset: np.ndarray, end: np.ndarray, pitch: np.ndarray) -> Columns:

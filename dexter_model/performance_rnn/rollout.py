@@ -7,6 +7,7 @@ Shapes: O outputs, R rows: C candidates of each output, K numbers of a token.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ from dexter_model.performance_rnn.primer import Primer
 from dexter_model.performance_rnn.sampling import HeldKeys, RandomStreams, draw_tokens
 from dexter_model.performance_rnn.settings import DEFAULT_DENSITY, DEFAULT_HISTOGRAM, GenerationSettings
 from dexter_model.performance_rnn.vocabulary import event_steps
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 32  # events between looking which outputs are done
 
@@ -71,6 +74,8 @@ class Rollout:
                 break
             if done.any():
                 self._keep(np.flatnonzero(~done))
+        else:
+            log.warning("%d performances let no time pass: they end, silent, after %d events", np.sum(~done), limit)
         tokens, parents = (np.concatenate(part) for part in zip(*parts, strict=True))
         made = _traced(tokens, parents, self.settings.candidates)
         ends = begun + np.cumsum(token_steps(made), axis=0)

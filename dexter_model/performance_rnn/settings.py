@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from dexter_model.performance_rnn.config import NetworkConfig
 from dexter_model.training.config import one_of, require, setting
 
+_MOST = 1e6  # of what steers
 DEFAULT_DENSITY, DEFAULT_HISTOGRAM = 15.0, (1.0,) * 12  # what steers where nothing is said
 LONGEST_NOTE = 500  # steps: what never ends, ends then
+MOST_ROWS = 4096  # of a network's state: candidates of all performances that are made together
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How performances are made; those of the original, by their names, and ``top_p`` and ``constrained``.
+    """How performances are made; those of the original, by their names, and some more.
 
     What steers is spread over the whole performance: of k values each holds for a k-th of it.
     """
@@ -35,21 +36,35 @@ class GenerationSettings:
     notes_per_second: tuple[float, ...] = setting((), "density over time")
     pitch_class_histogram: tuple[tuple[float, ...], ...] = setting((), "weights of C, C sharp, ... over time")
     disable_conditioning: tuple[bool, ...] = setting((), "over time, for models that learned without, too")
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "of the layers; bfloat16 is faster where the machine multiplies in it, and makes other performances"
+    )
+    primer_notes: tuple[tuple[float, float, int, int], ...] = setting(
+        (), "or notes to begin with: onset and end in s, pitch, velocity of each"
+    )
 
     def __post_init__(self) -> None:
         require(1 <= self.num_steps <= 10_000_000, "num_steps", self.num_steps, "between 1 and 10000000")
-        require(0.0 < self.temperature < math.inf, "temperature", self.temperature, "above 0, finite")
+        require(1e-3 <= self.temperature <= 1e6, "temperature", self.temperature, "between 0.001 and 1000000")
         require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "in (0, 1]")
         for name in ("beam_size", "branch_factor", "steps_per_iteration"):
             require(1 <= getattr(self, name) <= 1024, name, getattr(self, name), "between 1 and 1024")
+        many = self.candidates <= MOST_ROWS
+        require(many, "beam_size, branch_factor", self.candidates, f"of which the product is at most {MOST_ROWS}")
         right = all(isinstance(pitch, int) and 0 <= pitch <= 127 for pitch in self.primer_pitches)
         require(right, "primer_pitches", self.primer_pitches, "of MIDI pitches, like [60, 64, 67]")
         right = all(isinstance(event, int) and -2 <= event <= 127 for event in self.primer_melody)
         require(right, "primer_melody", self.primer_melody, "of pitches, -1 and -2, like [60, -2, 62, -1]")
-        require(_weights(self.notes_per_second), "notes_per_second", self.notes_per_second, "of numbers from 0 on")
+        right = _weights(self.notes_per_second)
+        require(right, "notes_per_second", self.notes_per_second, f"of numbers from 0 to {_MOST:g}")
         for histogram in self.pitch_class_histogram:
             right = isinstance(histogram, tuple) and len(histogram) == 12 and _weights(histogram)
-            require(right, "pitch_class_histogram", histogram, "of 12 numbers from 0 on, or of several such")
+            require(right, "pitch_class_histogram", histogram, f"of 12 numbers from 0 to {_MOST:g}, or of several such")
+        right = all(isinstance(off, bool) for off in self.disable_conditioning)
+        require(right, "disable_conditioning", self.disable_conditioning, "True, False, or a list of them")
+        one_of("precision", self.precision, ("float32", "bfloat16"))
+        right = all(isinstance(note, tuple) and len(note) == 4 for note in self.primer_notes)
+        require(right, "primer_notes", self.primer_notes, "of (onset, end, pitch, velocity)")
 
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> GenerationSettings:
@@ -66,7 +81,7 @@ class GenerationSettings:
         """Refuse what a network cannot do.
 
         Raises:
-            InputError: it is not steered so (``config_invalid``).
+            InputError: it is not steered so, or not to be constrained (``config_invalid``).
         """
         for name, able in (
             ("notes_per_second", config.density),
@@ -75,6 +90,8 @@ class GenerationSettings:
         ):
             given: tuple[Any, ...] = getattr(self, name)
             require(able or not given, name, given, f"for a model that is steered so; {config.name} is not")
+        events = config.encoding != "notes"
+        require(events or not self.constrained, "constrained", True, "false: the model makes notes, not events of keys")
 
     @property
     def candidates(self) -> int:
@@ -108,4 +125,4 @@ def _value(name: str, flag: Any) -> Any:
 
 def _weights(values: Iterable[float]) -> bool:
     numbers = list(values)
-    return all(isinstance(value, (int, float)) and 0.0 <= value < math.inf for value in numbers)
+    return all(isinstance(value, (int, float)) and 0 <= value <= _MOST for value in numbers)

@@ -21,7 +21,7 @@ import numpy as np
 
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
-from dexter_model.reading.protobuf import varint
+from dexter_model.reading.protobuf import DOUBLE, FLOAT, MESSAGE, VARINT, places
 
 MAX_BYTES = 64 << 20  # of a record; an hour of dense music has 2 MB
 MAX_RECORDS = 1_000_000
@@ -35,12 +35,11 @@ _GZIP = b"\x1f\x8b"
 _SUSTAIN = 64
 _MOST_FIELDS = 64  # of a note; the format has 14
 # Fields of music.proto as their tags: the field's number, then three bits for how it is written.
-_VARINT, _DOUBLE, _MESSAGE, _FLOAT = 0, 1, 2, 5
 _TEMPOS, _NOTES, _CONTROLS = 7, 8, 11
-_NOTE = {"pitch": 1 << 3, "velocity": 2 << 3, "start": 3 << 3 | _DOUBLE, "end": 4 << 3 | _DOUBLE}
+_NOTE = {"pitch": 1 << 3, "velocity": 2 << 3, "start": 3 << 3 | DOUBLE, "end": 4 << 3 | DOUBLE}
 _NOTE |= {"instrument": 7 << 3, "program": 8 << 3, "is_drum": 9 << 3}
-_CONTROL = {"time": 1 << 3 | _DOUBLE, "number": 2 << 3, "value": 3 << 3, "instrument": 4 << 3, "is_drum": 6 << 3}
-_TEMPO = {"time": 1 << 3 | _DOUBLE, "qpm": 2 << 3 | _DOUBLE}
+_CONTROL = {"time": 1 << 3 | DOUBLE, "number": 2 << 3, "value": 3 << 3, "instrument": 4 << 3, "is_drum": 6 << 3}
+_TEMPO = {"time": 1 << 3 | DOUBLE, "qpm": 2 << 3 | DOUBLE}
 
 
 class _Records(NamedTuple):
@@ -151,10 +150,10 @@ def _payload(file: IO[bytes], offset: int) -> bytes:
 
 
 def _sequence(message: bytes) -> tuple[np.ndarray, np.ndarray]:
-    places = _submessages(message)
+    found = _submessages(message)
     data = np.frombuffer(message + bytes(32), np.uint8)  # the end of a damaged message is never the array's
     note, tempo, control = (
-        _columns(data, np.array(places[field], np.int64).reshape(-1, 2), tags)
+        _columns(data, np.array(found[field], np.int64).reshape(-1, 2), tags)
         for field, tags in ((_NOTES, _NOTE), (_TEMPOS, _TEMPO), (_CONTROLS, _CONTROL))
     )
     limits = {"pitch": 127, "velocity": 127, "program": 127, "instrument": 0xFFFF}
@@ -190,24 +189,11 @@ def _beats(seconds: np.ndarray, times: np.ndarray, qpm: np.ndarray) -> np.ndarra
 
 def _submessages(message: bytes) -> dict[int, list[tuple[int, int]]]:
     """Where the messages inside a message lie, by their field's number."""
-    places: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    position = 0
-    while position < len(message):
-        tag, position = varint(message, position)
-        kind = tag & 7
-        if kind == _MESSAGE:
-            length, position = varint(message, position)
-            places[tag >> 3].append((position, position + length))
-            position += length
-        elif kind == _VARINT:
-            _, position = varint(message, position)
-        elif kind in (_DOUBLE, _FLOAT):
-            position += 8 if kind == _DOUBLE else 4
-        else:
-            raise ValueError(f"it has a field of the kind {kind}")
-    if position > len(message):
-        raise EOFError
-    return places
+    found: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for number, kind, begin, end in places(message):
+        if kind == MESSAGE:
+            found[number].append((begin, end))
+    return found
 
 
 def _columns(data: np.ndarray, places: np.ndarray, tags: dict[str, int]) -> dict[str, np.ndarray]:
@@ -231,15 +217,15 @@ def _columns(data: np.ndarray, places: np.ndarray, tags: dict[str, int]) -> dict
 def _values(data: np.ndarray, position: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The bits of values of these kinds at these places, those of texts their lengths, and where they end."""
     value, end = np.zeros(len(kind), np.uint64), position.copy()
-    counted = (kind == _VARINT) | (kind == _MESSAGE)
+    counted = (kind == VARINT) | (kind == MESSAGE)
     value[counted], end[counted] = _varints(data, position[counted])
-    eight = kind == _DOUBLE
+    eight = kind == DOUBLE
     value[eight] = data[position[eight, None] + np.arange(8)].view("<u8")[:, 0]
-    text = kind == _MESSAGE
+    text = kind == MESSAGE
     end[text] += np.minimum(value[text], MAX_BYTES).astype(np.int64)
     end[eight] += 8
-    end[kind == _FLOAT] += 4
-    if not np.isin(kind, (_VARINT, _DOUBLE, _MESSAGE, _FLOAT)).all():
+    end[kind == FLOAT] += 4
+    if not np.isin(kind, (VARINT, DOUBLE, MESSAGE, FLOAT)).all():
         raise ValueError("it has a field of an unknown kind")
     return value, end
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 Value = int | memoryview
+VARINT, DOUBLE, MESSAGE, FLOAT = 0, 1, 2, 5  # how a field is written: the last three bits of its tag
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
-    """Numbers and values of a message's fields: integers, or bytes.
+    """Numbers and values of a message's fields: integers, or bytes (errors as ``places``)."""
+    for number, kind, begin, end in places(data):
+        yield number, varint(data, begin)[0] if kind == VARINT else data[begin:end]
+
+
+def places(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Numbers and kinds of a message's fields, and where their values begin and end.
 
     Raises:
         ValueError: it is no such message.
@@ -18,19 +25,19 @@ def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
     while position < len(data):
         tag, position = varint(data, position)
         kind = tag & 7
-        if kind == 0:
-            number, position = varint(data, position)
-            yield tag >> 3, number
-            continue
-        if kind not in (1, 2, 5):
-            raise ValueError(f"a field of kind {kind} is unknown")
-        length = 8 if kind == 1 else 4
-        if kind == 2:
+        if kind == VARINT:
+            end = varint(data, position)[1]
+        elif kind == MESSAGE:
             length, position = varint(data, position)
-        if position + length > len(data):
+            end = position + length
+        elif kind in (DOUBLE, FLOAT):
+            end = position + (8 if kind == DOUBLE else 4)
+        else:
+            raise ValueError(f"a field of kind {kind} is unknown")
+        if end > len(data):
             raise ValueError("a field is longer than the message it is in")
-        yield tag >> 3, data[position : position + length]
-        position += length
+        yield tag >> 3, kind, position, end
+        position = end
 
 
 def varint(data: bytes | memoryview, position: int) -> tuple[int, int]:

@@ -82,11 +82,13 @@ class Hooks:
 
     ``logged`` is called on rank 0 at every row of the history, ``checkpointed`` on every rank after every checkpoint,
     with its folder on rank 0 and None elsewhere; ``wrap`` makes the model that computes gradients (data parallel).
+    ``checkpoint_seconds`` after the last checkpoint there is another, whatever the settings say (one process only).
     """
 
     logged: Callable[[Progress], None] = lambda progress: None
     checkpointed: Callable[[Path | None, Progress], None] = lambda folder, progress: None
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model
+    checkpoint_seconds: float = math.inf
 
 
 def fit(
@@ -127,7 +129,7 @@ def fit(
     network = torch.compile(network) if config.compile else network  # the weights keep their names in ``model``
     with failing_together(run.loss_sum.device):
         log = TrainingLog(out, run.step, config.wandb) if rank == 0 else None
-    first_step, progress = run.step, _progress(run, 0.0)
+    first_step, progress, published = run.step, _progress(run, 0.0), began
     while run.step < config.steps:
         _take_step(run, network, batch_loss, rank)
         elapsed = time.monotonic() - began
@@ -136,8 +138,10 @@ def fit(
         if validating or _due(run, config.log_every):
             speed = (run.step - first_step) / elapsed
             progress = _record(run, validation if validating else None, log, hooks, speed)
-        if late or _due(run, config.checkpoint_every):
+        waited = time.monotonic() - published > hooks.checkpoint_seconds
+        if late or waited or _due(run, config.checkpoint_every):
             _publish(run, rank, hooks, progress)
+            published = time.monotonic()
         if late:  # without a row of the history or a validation, which the undisturbed run would not have
             break
     if log is not None:

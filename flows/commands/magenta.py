@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import math
+import os
 import secrets
 import sys
 import time
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from dexter_model.errors import InputError
 from dexter_model.performance_rnn.config import PUBLISHED, PerformanceRnnConfig, published, with_hparams
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from dexter_model.training.checkpoint import Checkpoint
 
 FOR_EVER = 1_000_000_000  # steps, or checkpoints
-CHECKPOINT_EVERY = 100  # steps
-LOOK_EVERY, GIVE_UP = 5.0, 300.0  # s between looks for a new checkpoint, and without one
+CHECKPOINT_EVERY = 60.0  # s
+LOOK_EVERY, GIVE_UP = 5.0, 300.0  # s between looks for a new checkpoint, and without one after the first
 LISTS = {  # settings that are written as JSON or as Python writes them
     "primer_pitches": "[60, 64, 67]",
     "primer_melody": "[60, -2, 62, -1]",
@@ -42,7 +44,8 @@ LISTS = {  # settings that are written as JSON or as Python writes them
     "pitch_class_histogram": "[2,0,1,0,1,1,0,1,0,1,0,1] or several such in brackets",
     "disable_conditioning": "True or [True, False]",
 }
-SAMPLING = ("num_steps", "temperature", "top_p", "beam_size", "branch_factor", "steps_per_iteration")
+KINDS = ("velocity_bins", "encoding", "density", "histogram", "optional")  # in which configurations differ
+SAMPLING = ("num_steps", "temperature", "top_p", "beam_size", "branch_factor", "steps_per_iteration", "precision")
 
 
 def create_dataset(arguments: list[str] | None = None) -> None:
@@ -52,8 +55,8 @@ def create_dataset(arguments: list[str] | None = None) -> None:
         "files of examples of one. Examples, their stretches and transpositions are made while training. The split is "
         "by a hash of the work, the same in every run, not by chance."
     )
-    parser.add_argument("--input", required=True, help="TFRecord file of NoteSequences, or a folder of them or of MIDI")
-    parser.add_argument("--output_dir", required=True, help="the data set: a folder or s3://bucket/prefix")
+    _add_place(parser, "input", "TFRecord file of NoteSequences, or a folder of them or of MIDI", required=True)
+    _add_place(parser, "output_dir", "the data set: a folder or s3://bucket/prefix", required=True)
     _add_config(parser, "is looked at only for its name: the data set serves all")
     parser.add_argument("--eval_ratio", type=float, default=0.1, help="share of works for evaluation (default 0.1)")
     _run(parser, arguments, _create_dataset)
@@ -64,16 +67,16 @@ def train(arguments: list[str] | None = None) -> None:
     parser = _parser(
         "Train on a data set's training split, going on from the last checkpoint in run_dir; or, with --eval, judge "
         "every new checkpoint there on its validation split until none comes for 300 s, for TensorBoard in "
-        "run_dir/eval. Checkpoints come every 100 steps."
+        "run_dir/eval. Checkpoints come every minute."
     )
-    parser.add_argument("--run_dir", default="performance_rnn/run1", help="folder for checkpoints and summaries")
+    _add_place(parser, "run_dir", "folder for checkpoints and summaries", default="performance_rnn/run1")
     _add_config(parser, "what to train")
-    parser.add_argument("--sequence_example_file", required=True, help="the data set that create_dataset made")
-    parser.add_argument("--warm_start_bundle_file", help="model whose weights to begin with: bundle, .mag, checkpoint")
-    parser.add_argument("--num_training_steps", type=int, default=0, help="in all; 0, the default: until interrupted")
-    parser.add_argument("--num_eval_examples", type=int, default=0, help="for --eval; 0: all")
-    parser.add_argument("--summary_frequency", type=int, default=10, help="steps between points of the curves (10)")
-    parser.add_argument("--num_checkpoints", type=int, default=10, help="newest ones to keep; 0: all (default 10)")
+    _add_place(parser, "sequence_example_file", "the data set that create_dataset made", required=True)
+    _add_place(parser, "warm_start_bundle_file", "model whose weights to begin with: bundle, .mag, checkpoint")
+    _add_count(parser, "num_training_steps", 0, "in all; 0: until interrupted")
+    _add_count(parser, "num_eval_examples", 0, "for --eval; 0: all")
+    _add_count(parser, "summary_frequency", 10, "steps between points of the curves", least=1)
+    _add_count(parser, "num_checkpoints", 10, "newest ones to keep; 0: all")
     _add_switch(parser, "eval", "judge another process's training")
     parser.add_argument("--hparams", default="", help="changes to the configuration: batch_size=16,...")
     _add_device(parser)
@@ -86,25 +89,23 @@ def generate(arguments: list[str] | None = None) -> None:
         "Generate performances as MIDI files YYYY-MM-DD_HHMMSS_<index>.mid, all in one batch; or, with "
         "--save_generator_bundle, make a bundle of a trained model."
     )
-    parser.add_argument("--run_dir", help="folder of a training, also of one under way: its last checkpoint")
-    parser.add_argument("--bundle_file", help="or a bundle (folder or .zip), or a published .mag; or which to write")
+    _add_place(parser, "run_dir", "folder of a training, also of one under way: its last checkpoint")
+    _add_place(parser, "bundle_file", "or a bundle, or a published .mag; or which to write, a folder if without ending")
     _add_switch(parser, "save_generator_bundle", "write run_dir's last checkpoint to bundle_file")
     parser.add_argument("--bundle_description", help="words that go into the bundle")
     parser.add_argument("--config", choices=PUBLISHED, metavar="NAME", help="run_dir knows; if given, it must be that")
-    parser.add_argument("--hparams", default="", help="run_dir knows: nothing is to be said")
-    parser.add_argument(
-        "--output_dir", default="performance_rnn/generated", help="folder (default performance_rnn/generated)"
-    )
-    parser.add_argument("--num_outputs", type=int, default=10, help="how many (default 10)")
+    parser.add_argument("--hparams", default="", help="the model knows; if given, they must be its own")
+    _add_place(parser, "output_dir", "folder", default="performance_rnn/generated")
+    _add_count(parser, "num_outputs", 10, "how many", least=1)
     fields = GenerationSettings.__dataclass_fields__
     for name in SAMPLING:
         told = f"{fields[name].metadata['description']} (default {fields[name].default})"
         parser.add_argument(f"--{name}", type=type(fields[name].default), help=told)
-    parser.add_argument("--primer_midi", help=fields["primer_midi"].metadata["description"])
+    _add_place(parser, "primer_midi", fields["primer_midi"].metadata["description"])
     for name, example in LISTS.items():
         parser.add_argument(f"--{name}", metavar="LIST", help=f"{fields[name].metadata['description']}: {example}")
-    parser.add_argument("--seed", type=int, help="of all; the same seed makes the same pieces (default by chance)")
-    parser.add_argument("--batch_size", type=int, default=64, help="performances made together (default 64)")
+    _add_count(parser, "seed", None, "of all; the same seed makes the same pieces")
+    _add_count(parser, "batch_size", 64, "performances made together", least=1)
     _add_device(parser)
     _run(parser, arguments, _generate)
 
@@ -124,6 +125,23 @@ def _add_config(parser: argparse.ArgumentParser, about: str) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu or cuda (default a GPU if there is one)")
+
+
+def _add_place(
+    parser: argparse.ArgumentParser, name: str, about: str, *, default: str | None = None, required: bool = False
+) -> None:
+    told = f"{about} (default {default})" if default else about
+    parser.add_argument(f"--{name}", type=os.path.expanduser, default=default, required=required, help=told)
+
+
+def _add_count(parser: argparse.ArgumentParser, name: str, default: int | None, about: str, *, least: int = 0) -> None:
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    told = "by chance" if default is None else default
+    parser.add_argument(f"--{name}", type=count, default=default, help=f"{about} (default {told})")
 
 
 def _add_switch(parser: argparse.ArgumentParser, name: str, about: str) -> None:
@@ -148,6 +166,8 @@ def _run(
         work(flags)
     except InputError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    except OSError as error:
+        parser.exit(2, f"{parser.prog}: {error.filename or 'a file'}: {error.strerror or error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted; what was written stays\n")
 
@@ -157,8 +177,8 @@ def _create_dataset(flags: argparse.Namespace) -> None:
     from flows.build import told
     from tasks.build import build_dataset
 
-    if not 0.0 <= flags.eval_ratio < 1.0:
-        raise InputError("eval_ratio", f"{flags.eval_ratio} is no share", "Give one in [0, 1)", "option_invalid")
+    if not 0.0 <= flags.eval_ratio <= 1.0:
+        raise InputError("eval_ratio", f"{flags.eval_ratio} is no share", "Give one in [0, 1]", "option_invalid")
     sources = [replace(each, split=_split(each.work, flags.eval_ratio)) for each in _sources(flags.input)]
     for line in told(build_dataset(sources, flags.output_dir, encoding=encoding("notes", "none"))):
         print(line, file=sys.stderr)
@@ -185,7 +205,6 @@ def _split(work: str, eval_ratio: float) -> str:
 
 
 def _train(flags: argparse.Namespace) -> None:
-    from dexter_model.performance_rnn.bundle import load_model
     from dexter_model.performance_rnn.train_arrays import train_on_arrays
     from dexter_model.places import writing
     from dexter_model.training.loop import Hooks, Progress
@@ -193,7 +212,14 @@ def _train(flags: argparse.Namespace) -> None:
     def logged(row: Progress) -> None:
         print(f"step {row.step} loss {row.loss:.4f}, {row.steps_per_sec:.2f} steps/s", file=sys.stderr, flush=True)
 
-    config, opened = _config(flags), _opened(flags)
+    config, opened, warm = _config(flags), _opened(flags), flags.warm_start_bundle_file
+    begun = _begun(flags)
+    if begun is not None:
+        threads = PerformanceRnnConfig.from_dict(begun["config"]).training.threads
+        config = replace(config, training=replace(config.training, threads=threads))
+        if begun["step"] > config.training.steps:
+            print(f"{begun['step']} steps were taken already: there is nothing to do", file=sys.stderr)
+            return
     # Without validation, as the original: --eval beside it judges.
     with writing(flags.run_dir) as written:
         result = train_on_arrays(
@@ -204,8 +230,8 @@ def _train(flags: argparse.Namespace) -> None:
             dataset={"version": opened.id, "digest": opened.digest},
             label=flags.config,
             device=_device(flags),
-            hooks=Hooks(logged, lambda folder, row: written.push()),
-            warm_start=load_model(flags.warm_start_bundle_file) if flags.warm_start_bundle_file else None,
+            hooks=Hooks(logged, lambda folder, row: written.push(), checkpoint_seconds=CHECKPOINT_EVERY),
+            warm_start=_loaded(warm) if warm else None,
         )
     print(f"{result.step} steps, loss {result.loss:.4f}", file=sys.stderr)
     print(result.checkpoint)
@@ -218,9 +244,21 @@ def _config(flags: argparse.Namespace) -> PerformanceRnnConfig:
         steps=flags.num_training_steps or FOR_EVER,
         log_every=flags.summary_frequency,
         keep_checkpoints=flags.num_checkpoints or FOR_EVER,
-        checkpoint_every=CHECKPOINT_EVERY,
+        checkpoint_every=FOR_EVER,
+        threads=len(os.sched_getaffinity(0)),
     )
     return replace(config, training=training)
+
+
+def _begun(flags: argparse.Namespace) -> dict[str, Any] | None:
+    """What the last checkpoint in run_dir says, if there is one; with its threads a training goes on."""
+    from dexter_model.training.checkpoint import last_meta
+
+    meta = last_meta(flags.run_dir)
+    if meta is not None and meta.get("system") != PerformanceRnnConfig.system:
+        reason = f"holds a training of {meta.get('system', 'dexter')}"
+        raise InputError(flags.run_dir, reason, "Give another --run_dir", "resume_mismatch")
+    return meta
 
 
 def _opened(flags: argparse.Namespace) -> DatasetVersion:
@@ -237,7 +275,6 @@ def _split_of(opened: DatasetVersion, split: str, config: PerformanceRnnConfig) 
     events = resident_split(opened, split, config)
     if events is None:
         raise InputError(opened.url, f"has no {split} split", "Give more works, or another --eval_ratio", "no_examples")
-    logging.info("%s: %d sequences", split, len(events.length))
     return events
 
 
@@ -270,35 +307,35 @@ def _judged(opened: DatasetVersion, config: PerformanceRnnConfig, flags: argpars
 
 
 def _new_checkpoints(run_dir: str) -> Iterator[Checkpoint]:
-    """The last checkpoint of a training, again whenever there is a later one; none for long ends it."""
-    from dexter_model.training.checkpoint import last_meta, load_checkpoint
+    """The last checkpoint of a training, again whenever there is a later one; none for long after the first ends it."""
+    from dexter_model.training.checkpoint import last_meta
 
-    seen, since = -1, time.monotonic()
+    seen, since = -1, math.inf
+    logging.info("waiting for checkpoints in %s", run_dir)
     while time.monotonic() - since < GIVE_UP:
         meta = last_meta(run_dir)
         if meta is not None and meta["step"] > seen:
             seen, since = meta["step"], time.monotonic()
-            yield load_checkpoint(run_dir)
+            yield _loaded(run_dir)
         else:
             time.sleep(LOOK_EVERY)
     logging.warning("no new checkpoint for %g s", GIVE_UP)
 
 
 def _generate(flags: argparse.Namespace) -> None:
+    from dexter_model.performance_rnn.making import check
+
     if flags.save_generator_bundle:
         _save_bundle(flags)
         return
     if (flags.run_dir is None) == (flags.bundle_file is None):
         raise InputError("run_dir, bundle_file", "one of them, not both", "Say which model", "option_invalid")
-    if flags.num_outputs < 1 or flags.batch_size < 1:
-        raise InputError("num_outputs, batch_size", "less than 1", "Give 1 or more", "option_invalid")
     settings = GenerationSettings.from_flags(
         {name: getattr(flags, name) for name in (*SAMPLING, "primer_midi", *LISTS)}
     )
     checkpoint = _model(flags)
-    network = _network(checkpoint, flags)
-    settings.check(network.config)
-    _write_outputs(network, settings, flags)
+    settings = check(checkpoint, settings)
+    _write_outputs(_network(checkpoint, flags, settings.precision), settings, flags)
 
 
 def _write_outputs(network: PerformanceRnn, settings: GenerationSettings, flags: argparse.Namespace) -> None:
@@ -331,22 +368,40 @@ def _save_bundle(flags: argparse.Namespace) -> None:
 
 def _model(flags: argparse.Namespace) -> Checkpoint:
     """The model that is to be used, or bundled, with a look at its configuration."""
-    from dexter_model.performance_rnn.bundle import load_model
-
-    checkpoint = load_model(flags.run_dir or flags.bundle_file)
-    name = PerformanceRnnConfig.from_dict(checkpoint.config).network.name
-    if flags.run_dir and flags.config not in (None, name):
-        raise InputError(flags.run_dir, f"holds {name}, not {flags.config}", "Leave --config out", "config_invalid")
+    place = flags.run_dir or flags.bundle_file
+    checkpoint = _loaded(place)
+    config = PerformanceRnnConfig.from_dict(checkpoint.config)
+    network = config.network
+    asked = PUBLISHED[flags.config] if flags.run_dir and flags.config else network  # a bundle knows better
+    if any(getattr(asked, name) != getattr(network, name) for name in KINDS):
+        raise InputError(place, f"holds {network.name}, not {flags.config}", "Leave --config out", "config_invalid")
+    if replace(with_hparams(config, flags.hparams).network, keep=network.keep) != network:
+        raise InputError(place, "has other hyper-parameters", "Leave --hparams out", "config_invalid")
     return checkpoint
 
 
-def _network(checkpoint: Checkpoint, flags: argparse.Namespace) -> PerformanceRnn:
+def _loaded(place: str) -> Checkpoint:
+    """A model of Performance RNN, or a refusal of one of another system."""
+    from tasks.generate import load_model
+
+    return load_model(PerformanceRnnConfig.system, place)
+
+
+def _network(
+    checkpoint: Checkpoint, flags: argparse.Namespace, precision: Literal["float32", "bfloat16"] = "float32"
+) -> PerformanceRnn:
     from dexter_model.performance_rnn.generation import load_network
 
-    return load_network(checkpoint).to(_device(flags))
+    return load_network(checkpoint, precision).to(_device(flags))
 
 
 def _device(flags: argparse.Namespace) -> str:
     import torch
 
-    return flags.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device: str = flags.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = f"{device} cannot be used ({str(error).splitlines()[0]})"
+        raise InputError("device", reason, "Give cpu, or cuda where there is a GPU", "option_invalid") from None
+    return device

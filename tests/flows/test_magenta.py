@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tiny_models import write_random_generator
 
 from dexter_model.dataset.store import open_version
 from dexter_model.performance_rnn.bundle import load_model
@@ -82,13 +84,17 @@ def test_create_dataset_splits_by_ratio_and_always_alike(store: Path) -> None:
     assert magenta._split("anything", 0.0) == "train"
 
 
-def test_train_goes_on_and_keeps_what_it_is_told_to(store: Path, run: Path) -> None:
+def test_train_goes_on_and_keeps_what_it_is_told_to(store: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = PerformanceRnnConfig.from_dict(load_checkpoint(run).config)
     assert config.network.layers == (12, 8)
     assert (config.training.batch_size, config.training.log_every, config.training.steps) == (4, 2, 3)
+    assert config.training.threads == len(os.sched_getaffinity(0))
     flags = [f"--run_dir={run}", f"--sequence_example_file={store}", "--num_training_steps=5", TINY]
-    magenta.train([*flags, "--config=optional_multiconditioned_performance_with_dynamics", "--num_checkpoints=0"])
+    flags.append("--config=optional_multiconditioned_performance_with_dynamics")
+    magenta.train([*flags, "--num_checkpoints=0"])
     assert load_checkpoint(run).meta["step"] == 5
+    magenta.train([*flags, "--num_training_steps=4"])
+    assert "nothing to do" in capsys.readouterr().err
     assert [folder.name for folder in sorted((run / "checkpoints").iterdir())] == ["step_00000003", "step_00000005"]
 
 
@@ -125,17 +131,18 @@ def test_eval_judges_every_new_checkpoint_until_none_comes(
 
 def program(name: str, *flags: str) -> subprocess.Popen[str]:
     """One of the programs as a process of its own."""
-    command = [sys.executable, "-c", f"from flows.commands.magenta import {name}; {name}()", *flags]
+    code = f"from flows.commands import magenta; magenta.CHECKPOINT_EVERY = 0.5; magenta.{name}()"
+    command = [sys.executable, "-c", code, *flags]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 def test_generate_and_eval_beside_a_training_without_end(store: Path, tmp_path: Path) -> None:
     run_dir, data = f"--run_dir={tmp_path / 'live'}", f"--sequence_example_file={store}"
+    judging = program("train", run_dir, data, "--eval", "--log=WARN")  # waits for the first checkpoint
     training = program("train", run_dir, data, "--summary_frequency=1000", TINY)
-    judging = program("train", run_dir, data, "--eval", "--log=WARN")
     try:
         assert judging.stderr is not None
-        assert re.match(r"step [1-9]\d*00: loss \d", judging.stderr.readline())
+        assert re.match(r"step [1-9]\d*: loss \d", judging.stderr.readline())
         magenta.generate([run_dir, f"--output_dir={tmp_path / 'out'}", "--num_outputs=2", "--num_steps=200"])
         assert training.poll() is None
     finally:
@@ -143,7 +150,7 @@ def test_generate_and_eval_beside_a_training_without_end(store: Path, tmp_path: 
             process.send_signal(signal.SIGINT)
     assert [process.wait(60) for process in (training, judging)] == [130, 130]
     assert len(list((tmp_path / "out").glob("*.mid"))) == 2
-    assert load_checkpoint(tmp_path / "live").meta["step"] >= 100
+    assert load_checkpoint(tmp_path / "live").meta["step"] >= 1
 
 
 def test_generate_from_a_run_names_files_as_the_original_does(run: Path, tmp_path: Path) -> None:
@@ -187,12 +194,25 @@ def test_generate_from_a_bundle_takes_every_flag(run: Path, tmp_path: Path, caps
         (["--run_dir=RUN", "--primer_melody=[60]", "--num_steps=10"], "primer"),
         (["--run_dir=RUN", "--num_outputs=0"], "num_outputs"),
         (["--save_generator_bundle", "--run_dir=RUN"], "bundle_file"),
+        (["--save_generator_bundle", "--run_dir=RUN", "--bundle_file=RUN/config.zip/below.zip"], "config.zip"),
+        (["--run_dir=RUN", "--disable_conditioning=5"], "disable_conditioning"),
+        (["--run_dir=RUN", "--disable_conditioning='x'"], "disable_conditioning"),
+        (["--run_dir=RUN", "--seed=-1"], "seed"),
+        (["--run_dir=RUN", "--device=foo"], "device"),
+        (["--run_dir=RUN", "--device=cuda:77"], "device"),
+        (["--run_dir=RUN", "--notes_per_second=1" + 400 * "0"], "notes_per_second"),
+        (["--run_dir=RUN", "--hparams=garbage==="], "hparams"),
+        (["--run_dir=RUN", "--hparams=rnn_layer_sizes=[64]"], "hyper-parameters"),
+        (["--run_dir=COMPOSER"], "is a model of composer"),
     ],
 )
 def test_generate_refuses_in_one_sentence(
     flags: list[str], told: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (run / "config.zip").touch()
     flags = [flag.replace("RUN", str(run)) for flag in flags]
+    if "--run_dir=COMPOSER" in flags:
+        flags = [f"--run_dir={write_random_generator(tmp_path / 'composer', 'composer')}"]
     with pytest.raises(SystemExit) as left:
         magenta.generate([*flags, f"--output_dir={tmp_path}"])
     assert left.value.code == 2
@@ -200,6 +220,36 @@ def test_generate_refuses_in_one_sentence(
     assert told in error
     assert "Traceback" not in error
     assert not list(tmp_path.glob("*.mid"))
+
+
+def test_train_refuses_in_the_words_of_its_flags(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*flags: str) -> str:
+        with pytest.raises(SystemExit) as left:
+            magenta.train([f"--sequence_example_file={store}", *flags])
+        assert left.value.code == 2
+        return capsys.readouterr().err
+
+    for flag in ("--summary_frequency=0", "--num_training_steps=-2", "--num_checkpoints=-1", "--num_eval_examples=-1"):
+        assert f"argument {flag.partition('=')[0]}" in told(flag)
+    checkpoint = write_random_generator(tmp_path / "other" / "checkpoints" / "step_00000007", "composer")
+    assert "holds a training of composer" in told(f"--run_dir={tmp_path / 'other'}")
+    warm = (f"--run_dir={tmp_path / 'new'}", f"--warm_start_bundle_file={checkpoint}")
+    assert "is a model of composer" in told(*warm)
+
+
+def test_names_and_hyper_parameters_of_the_same_network_are_no_contradiction(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compact run makes a bundle as one with dynamics; a tilde is the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    flags = [f"--sequence_example_file={store}", "--num_training_steps=1", TINY, "--run_dir=~/compact"]
+    magenta.train([*flags, "--config=performance_with_dynamics_compact"])
+    saved = ["--run_dir=~/compact", "--bundle_file=~/bundle.mag", "--save_generator_bundle"]
+    magenta.generate([*saved, "--config=performance_with_dynamics", TINY])
+    magenta.generate(["--bundle_file=~/bundle.mag", "--output_dir=~/out", "--num_outputs=1", "--num_steps=150"])
+    assert len(list((tmp_path / "out").glob("*.mid"))) == 1
 
 
 @pytest.mark.parametrize("program", [magenta.create_dataset, magenta.train, magenta.generate])

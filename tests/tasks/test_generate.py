@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pretty_midi
 import pytest
 from tiny_models import write_random_checkpoint, write_random_generator
 
@@ -81,6 +82,29 @@ def test_workers_make_the_same_files(system: str, models: dict[str, Path], tmp_p
     generate(tmp_path / "here", settings)
     generate(tmp_path / "spread", replace(settings, workers=2))
     assert contents(tmp_path / "here") == contents(tmp_path / "spread")
+
+
+def test_a_primer_counts_by_what_it_holds(models: dict[str, Path], tmp_path: Path) -> None:
+    def write(name: str, pitch: int) -> Path:
+        music, piano = pretty_midi.PrettyMIDI(), pretty_midi.Instrument(0)
+        piano.notes.append(pretty_midi.Note(80, pitch, 0.0, 0.5))
+        music.instruments.append(piano)
+        music.write(str(tmp_path / name))
+        return tmp_path / name
+
+    primer = write("primer.mid", 60)
+    settings = settings_of("performance_rnn", models)
+    settings = replace(settings, how=GenerationSettings(num_steps=200, primer_midi=str(primer)))
+    assert generate(tmp_path / "out", settings).made == 5
+    moved = replace(settings, how=replace(settings.how, primer_midi=str(primer.rename(tmp_path / "moved.mid"))))
+    assert generate(tmp_path / "out", moved).made == 0
+    write("moved.mid", 72)
+    assert generate(tmp_path / "out", moved).made == 5
+    assert load_recording(str(tmp_path / "out" / "performance_rnn_1.mid"))["pitch"][0] == 72
+    (tmp_path / "moved.mid").write_bytes(b"no MIDI")
+    with pytest.raises(InputError):
+        generate(tmp_path / "new", moved)
+    assert not (tmp_path / "new").exists()
 
 
 def test_clear_errors(models: dict[str, Path], tmp_path: Path) -> None:

@@ -4,10 +4,14 @@
 const ALONE = 1000; // ms without a note after which those that come begin a new histogram
 const UNPLAYED = 30000; // ms without a note after which the network is no longer steered by them
 
-/** A sound as `Piano` is one, by an instrument at a MIDI output; `clock` is what times are told by. */
+/**
+ * A sound as `Piano` is one, by an instrument at a MIDI output; `clock` is what times are told by.
+ *
+ * What is sent cannot be called back. So the end of a note waits here until its time, or until its key goes down again.
+ */
 class Instrument {
   constructor(output, clock) {
-    Object.assign(this, { output, clock, held: new Set(), latest: 0 });
+    Object.assign(this, { output, clock, held: new Set(), ends: new Map(), latest: 0 });
   }
 
   now() {
@@ -15,18 +19,32 @@ class Instrument {
   }
 
   noteOn(pitch, velocity, time) {
+    const begin = this.stamp(time);
+    this.end(pitch, begin);
     this.held.add(pitch);
-    this.latest = Math.max(this.latest, this.stamp(time));
-    this.output.send([0x90, pitch, Math.max(1, Math.min(127, Math.round(velocity)))], this.stamp(time));
+    this.latest = Math.max(this.latest, begin);
+    this.output.send([0x90, pitch, Math.max(1, Math.min(127, Math.round(velocity)))], begin);
   }
 
   noteOff(pitch, time) {
-    this.output.send([0x80, pitch, 0], this.stamp(time));
+    const at = this.stamp(time);
+    clearTimeout(this.ends.get(pitch)?.timer);
+    this.ends.set(pitch, { at, timer: setTimeout(() => this.end(pitch, at), at - performance.now()) });
+  }
+
+  /** Send the end that waits for a key, if one does, and let it be no later than told. */
+  end(pitch, latest) {
+    const waiting = this.ends.get(pitch);
+    if (!waiting) return;
+    clearTimeout(waiting.timer);
+    this.ends.delete(pitch);
+    this.output.send([0x80, pitch, 0], Math.min(waiting.at, latest));
   }
 
   silence() {
     const now = performance.now();
     const ends = this.latest < now ? [now] : [now, this.latest + 1]; // what is on its way cannot be called back
+    for (const pitch of [...this.ends.keys()]) this.end(pitch, now);
     for (const end of ends) for (const pitch of this.held) this.output.send([0x80, pitch, 0], end);
     this.held.clear();
   }

@@ -193,6 +193,7 @@ async function midi() {
     byId("midi").hidden = false;
     byId("midi-on").hidden = true;
   } catch {
+    byId("midi-told").hidden = false;
     byId("midi-told").textContent = "This browser lets the page have no MIDI instruments.";
   }
 }
@@ -205,6 +206,9 @@ for (const [id, shown] of Object.entries({
   "density-part": told.density,
   "histogram-part": told.histogram,
   midi: false,
+  "midi-in-label": told.histogram,
+  "midi-in": told.histogram,
+  "midi-told": told.histogram,
 })) byId(id).hidden = !shown;
 byId("model").textContent = `Model: ${told.label}.`;
 byId("facts").textContent =

@@ -345,6 +345,37 @@ def test_midi_instruments_play_and_steer(chromium: Any, obeys: Path) -> None:
 
 @needs_chromium
 @pytest.mark.browser
+def test_a_key_struck_again_before_its_end_is_heard_to_its_own(chromium: Any, obeys: Path) -> None:
+    with Opened(chromium, obeys) as page:
+        sent = page("""async () => {
+            const sent = [], began = performance.now();
+            const output = { send: ([status, pitch], time) => sent.push([status, pitch, time - began]) };
+            const played = new Instrument(output, { now: () => (performance.now() - began) / 1000 });
+            played.noteOn(60, 64, 0.1);
+            played.noteOff(60, 0.6);
+            played.noteOn(60, 64, 0.3);
+            played.noteOff(60, 0.8);
+            await new Promise((resolve) => setTimeout(resolve, 1000));
+            return sent;
+        }""")
+    assert [row[:2] for row in sent] == [[0x90, 60], [0x80, 60], [0x90, 60], [0x80, 60]]
+    assert [row[2] for row in sent] == pytest.approx([100, 300, 300, 800], abs=20)
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["steered", "dynamics", "density"])
+def test_only_what_a_histogram_steers_listens_to_instruments(kind: str, chromium: Any, tmp_path: Path) -> None:
+    export_page(a_checkpoint(lively(KINDS[kind])), tmp_path / "page.html")
+    with Opened(chromium, tmp_path / "page.html", script=FAKE_MIDI) as page:
+        told = page.page.locator("#midi-told").is_visible()
+        page.page.click("#midi-on")
+        assert page.page.locator("#midi-out").is_visible()
+        assert page.page.locator("#midi-in").is_visible() is told is KINDS[kind].histogram
+
+
+@needs_chromium
+@pytest.mark.browser
 def test_nobody_playing_for_half_a_minute_ends_the_steering(chromium: Any, obeys: Path) -> None:
     with Opened(chromium, obeys, script=FAKE_MIDI) as page:
         page.page.clock.install()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from dexter_model.performance_rnn.generation import generate, load_network
 from dexter_model.performance_rnn.magenta_bundle import read_magenta_bundle
 from dexter_model.performance_rnn.network import initial_network
 from dexter_model.performance_rnn.settings import GenerationSettings
+from dexter_model.places import join, shown
 from dexter_model.training.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 
 MAG = Path(__file__).parent / "bundles" / "small.mag"
@@ -32,7 +35,9 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
     config = PerformanceRnnConfig(replace(PUBLISHED["density_conditioned_performance_with_dynamics"], layers=(6,)))
     state = {name: value.numpy() for name, value in initial_network(config.network, 2).state_dict().items()}
     meta = {"label": "small", "config": config.to_dict(), "statistics": {"mean": [], "std": []}, "dataset": {"n": 1}}
-    write_checkpoint(tmp_path / "checkpoint", state, {**meta, "step": 5, "history": []})
+    write_checkpoint(
+        tmp_path / "checkpoint", state, {**meta, "step": 5, "history": [[2, 4.0, 3.0, 2.5], [5, 3.0, None, None]]}
+    )
     return load_checkpoint(tmp_path / "checkpoint")
 
 
@@ -91,11 +96,14 @@ def test_bundles_of_other_generators_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "missing.mag")
 
 
-@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
-def test_our_bundles_hold_the_model(name: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    digest = write_bundle(checkpoint, tmp_path / name, "A small one", {"loss": 2.0})
-    found = load_model(tmp_path / name)
+@pytest.mark.parametrize("name", ["bundle", "bundle.zip", "bundle.mag", "of.any.name"])
+@pytest.mark.parametrize("at_s3", [False, True])
+def test_our_bundles_hold_the_model(name: str, at_s3: bool, checkpoint: Checkpoint, request: Any) -> None:
+    place = join(request.getfixturevalue("moto_bucket" if at_s3 else "tmp_path"), name)
+    digest = write_bundle(checkpoint, place, "A small one")
+    found = load_model(place)
     assert (found.digest, found.config, found.label) == (digest, checkpoint.config, "small")
+    assert load_model(shown(found.path)).digest == digest  # as workers elsewhere find it
     assert all((found.state[each] == checkpoint.state[each]).all() for each in checkpoint.state)
     asked = GenerationSettings(num_steps=200)
     made, expected = (generate(load_network(model), asked, [1])[0].tokens for model in (found, checkpoint))
@@ -110,6 +118,14 @@ def test_our_bundles_are_the_same_bytes_each_time(checkpoint: Checkpoint, tmp_pa
         told = json.loads(archive.read(META))
     assert told["id"] == "density_conditioned_performance_with_dynamics"
     assert told["vocabulary"]["classes"] == [388]
+    assert told["measures"] == {"loss": 2.5}
+
+
+def test_bundles_of_weights_that_are_no_numbers_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    broken = {name: np.full_like(value, np.nan) for name, value in checkpoint.state.items()}
+    write_bundle(replace(checkpoint, state=broken), tmp_path / "bundle.zip")
+    with pytest.raises(InputError, match="no numbers"):
+        load_model(tmp_path / "bundle.zip")
 
 
 def test_our_bundles_are_refused_when_tampered_with(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -122,9 +138,14 @@ def test_our_bundles_are_refused_when_tampered_with(checkpoint: Checkpoint, tmp_
         (META, b"{}"),
         (META, b"[" * 100_000),
         (META, told.replace("density", "destiny").encode()),
+        (META, told.replace('"id": "density', '"id": "').encode()),
+        (META, told.replace('"label": "small"', '"label": ["small"]').encode()),
+        (META, re.sub('"dataset": {.*?}', '"dataset": 3', told, flags=re.DOTALL).encode()),
+        *((META, told.replace('"step": 5', f'"step": {step}').encode()) for step in ('"x"', "null", "[1]", "true")),
         (META, told.replace('"layers": [\n', '"layers": [\n 99999,').encode()),
     ]
     for name, data in damages:
+        assert data != (weights if name == MODEL else told.encode())
         (folder / MODEL).write_bytes(weights)
         (folder / META).write_text(told)
         (folder / name).write_bytes(data)

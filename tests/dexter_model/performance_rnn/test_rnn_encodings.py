@@ -19,12 +19,13 @@ from dexter_model.performance_rnn.controls import (
 from dexter_model.performance_rnn.encodings import (
     heads,
     input_width,
-    length_in_steps,
     notes_of_tuples,
     token_table,
     tokens_of_notes,
 )
 from dexter_model.performance_rnn.events import events_of_notes, step_notes
+from dexter_model.performance_rnn.network import initial_network
+from dexter_model.performance_rnn.vocabulary import bin_velocity
 
 NOTES = PUBLISHED["performance_with_dynamics_and_note_encoding"]
 MODULO = PUBLISHED["performance_with_dynamics_and_modulo_encoding"]
@@ -107,7 +108,6 @@ def test_notes_as_six_numbers() -> None:
     tokens = tokens_of_notes(notes, NOTES)
     assert tokens is not None
     assert tokens.tolist() == [[0, 0, 60, 24, 9, 39], [0, 0, 64, 24, 7, 19], [1, 23, 67, 30, 2, 19]]
-    assert length_in_steps(tokens) == 200
     first = np.cumsum([0, *heads(NOTES)[:-1]])
     assert np.flatnonzero(token_table(NOTES)[tokens[2] + first].sum(axis=0)).tolist() == [1, 36, 157, 248, 252, 294]
     np.testing.assert_array_equal(notes_of_tuples(tokens, 32), notes)
@@ -138,6 +138,10 @@ def test_optional_controls_of_the_golden_piece() -> None:
     on, off = (controls_of_events(events, OPTIONAL, torch.tensor([disabled]))[0, 1] for disabled in (False, True))
     assert np.flatnonzero(on).tolist() == [2, *range(9, 21)]
     assert np.flatnonzero(off).tolist() == [0]
+    network = initial_network(OPTIONAL, 0)
+    first = torch.cat([on, network.table[events[0, :1] + network.first][0]])  # predicts the second event
+    assert np.flatnonzero(first).tolist() == [2, *range(9, 21), 401]
+    assert controls_of_events(events, OPTIONAL).shape[-1] == OPTIONAL.controls
 
 
 def test_controls_are_those_of_a_plain_scan() -> None:
@@ -169,6 +173,9 @@ def test_hyper_parameters_in_the_originals_words() -> None:
     assert config.network.layers == (64, 32)
     assert (config.training.batch_size, config.network.residual, config.network.keep) == (16, True, 0.5)
     assert with_hparams(config, "") == config
+    found = with_hparams(config, "learning_rate=.01, residual_connections=0,clip_norm=5,use_cudnn=anything")
+    assert (found.training.learning_rate, found.training.gradient_clip, found.network.residual) == (0.01, 5.0, False)
+    assert with_hparams(found, "residual_connections=1").network.residual is True
     for wrong in (
         "colour=3",
         "batch_size",
@@ -176,6 +183,10 @@ def test_hyper_parameters_in_the_originals_words() -> None:
         "rnn_layer_sizes=[0]",
         "clip_norm=-1",
         "attn_length=1.5",
+        "residual_connections=2",
+        "garbage===",
+        "rnn_layer_sizes=64",
+        "learning_rate=nan",
     ):
         with pytest.raises(InputError):
             with_hparams(config, wrong)
@@ -196,6 +207,8 @@ def test_published_settings_and_their_way_through_json() -> None:
         {"network": {"layers": [512] * 99}},
         {"network": {"layers": [1.5]}},
         {"network": {"velocity_bins": 128}},
+        {"network": {"velocity_bins": 100}},
+        {"network": {"velocity_bins": 33}},
         {"network": {"encoding": "words"}},
         {"network": {"optional": True}},
         {"network": {"encoding": "notes", "density": True}},
@@ -209,6 +222,12 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, dict[str, object]]) 
     with pytest.raises(InputError) as refusal:
         PerformanceRnnConfig.from_dict(wrong)
     assert refusal.value.code == "config_invalid"
+
+
+def test_every_bin_of_allowed_velocities_is_one_of_midi() -> None:
+    for bins in (1, 8, 16, 32, 64, 127):
+        config = NetworkConfig(velocity_bins=bins)
+        assert 1 <= bin_velocity(np.arange(1, config.velocity_bins + 1), bins).max() <= 127
 
 
 def test_chords_have_no_time_to_be_dense_in() -> None:

@@ -10,12 +10,10 @@ from golden_pieces import CHORDS, PIECE, columns
 
 from dexter_model.errors import InputError
 from dexter_model.performance_rnn.events import (
-    STEP_NOTE,
     events_of_notes,
     notes_of_events,
     quantised,
     step_notes,
-    transposed,
     with_length,
 )
 from dexter_model.performance_rnn.vocabulary import (
@@ -176,17 +174,6 @@ def test_streams_are_cut_and_prolonged() -> None:
     assert with_length(stream, 0).tolist() == [380, 60]
 
 
-def test_transposing_notes_is_transposing_events() -> None:
-    generator = np.random.default_rng(6)
-    for shift in (-3, 2):
-        notes = random_notes(generator, overlaps=True)
-        moved = notes.copy()
-        moved["pitch"] += shift
-        np.testing.assert_array_equal(transposed(events_of_notes(notes, 32), shift), events_of_notes(moved, 32))
-    assert transposed(np.array([126, 254], np.uint16), 2) is None
-    assert transposed(np.array([0], np.uint16), -1) is None
-
-
 def test_times_are_rounded_half_up_and_never_negative() -> None:
     assert quantised(np.array([0.0, 0.004, 0.005, 0.0149, 0.0151])).tolist() == [0, 0, 1, 1, 2]
     for wrong in (-0.1, np.nan, np.inf):
@@ -195,11 +182,6 @@ def test_times_are_rounded_half_up_and_never_negative() -> None:
 
 
 def test_pitches_and_velocities_out_of_range_are_refused() -> None:
-    for pitch, velocity in ((128, 64), (60, 0), (60, 128)):
+    for pitch, velocity in ((128, 64), (-1, 64), (60, 0), (60, 128)):
         with pytest.raises(InputError, match="MIDI's"):
             step_notes(np.array([0.0]), np.array([1.0]), np.array([pitch]), np.array([velocity]))
-
-
-def test_notes_before_the_start_are_not_told() -> None:
-    notes = np.array([(0, 10, 60, 80), (20, 30, 62, 80)], STEP_NOTE)
-    assert events_of_notes(notes, 0, start=15).tolist() == [260, 62, 265, 190]

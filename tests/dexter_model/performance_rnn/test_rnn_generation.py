@@ -8,22 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pretty_midi
 import pytest
 import torch
 from torch import Tensor
 
 from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.errors import InputError
-from dexter_model.performance_rnn.config import NetworkConfig
+from dexter_model.performance_rnn import generation
+from dexter_model.performance_rnn.config import NetworkConfig, PerformanceRnnConfig
 from dexter_model.performance_rnn.encodings import token_steps
 from dexter_model.performance_rnn.events import with_length
 from dexter_model.performance_rnn.generation import as_performance, generate, log_likelihood
+from dexter_model.performance_rnn.making import Maker
 from dexter_model.performance_rnn.network import PerformanceRnn, initial_network
-from dexter_model.performance_rnn.primer import primer, primer_notes
+from dexter_model.performance_rnn.primer import primer, primer_notes, with_primer_read
 from dexter_model.performance_rnn.rollout import steering_over_time
 from dexter_model.performance_rnn.sampling import RandomStreams, draw_tokens
 from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.reading.midi import load_midi
+from dexter_model.training.checkpoint import Checkpoint
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -109,6 +113,38 @@ def test_a_midi_file_begins_the_performance(tmp_path: Path) -> None:
     np.testing.assert_array_equal(begins[["onset", "pitch", "velocity"]], expected[["onset", "pitch", "velocity"]])
 
 
+def midi_file(path: Path, *, drums: bool = False, program: int = 0) -> Path:
+    """A scale, and what is asked for beside it."""
+    music = pretty_midi.PrettyMIDI()
+    for is_drum, number in [(False, 0), (False, program), (True, 0)][: 2 + drums]:
+        music.instruments.append(pretty_midi.Instrument(number, is_drum=is_drum))
+    for pitch, instrument in enumerate(music.instruments, 60):
+        instrument.notes.append(pretty_midi.Note(80, pitch, 0.0, 0.5))
+    music.write(str(path))
+    return path
+
+
+def test_drums_are_no_part_of_a_primer_and_other_instruments_refuse_it(tmp_path: Path) -> None:
+    drums = midi_file(tmp_path / "drums.mid", drums=True)
+    read = with_primer_read(GenerationSettings(primer_midi=str(drums)))
+    assert (read.primer_midi, [note[2] for note in read.primer_notes]) == ("", [60, 61])
+    several = GenerationSettings(primer_midi=str(midi_file(tmp_path / "several.mid", program=40)))
+    with pytest.raises(InputError, match="several instruments"):
+        with_primer_read(several)
+    (tmp_path / "broken.mid").write_bytes(b"MThd" + b"\xff" * 40)
+    for name in ("broken.mid", "missing.mid"):
+        with pytest.raises(InputError):
+            with_primer_read(GenerationSettings(primer_midi=str(tmp_path / name)))
+    assert with_primer_read(replace(several, primer_pitches=(60,))) == replace(several, primer_pitches=(60,))
+
+
+def test_a_primer_of_a_file_nobody_trusts_is_read_in_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dexter_model.reading.recording.load_tracks", None)  # in this process
+    assert with_primer_read(GenerationSettings(primer_midi=str(midi_file(tmp_path / "a.mid")))).primer_notes
+
+
 def test_notes_begin_a_performance_of_notes() -> None:
     made = network(encoding="notes")
     (found,) = generate(made, GenerationSettings(num_steps=600, primer_pitches=(60, 64)), [1])
@@ -123,14 +159,15 @@ def searched(made: PerformanceRnn, settings: GenerationSettings, seed: int) -> l
     beam, branch, often = settings.beam_size, settings.branch_factor, settings.steps_per_iteration
     numbers = RandomStreams([seed], (beam * branch, 1), torch.device("cpu"))
     best: list[int] = begun.tokens[:, 0].tolist()
+    steering = steering_over_time(made, settings, begun.total)
 
     def lasting(events: list[int]) -> int:
         return int(token_steps(np.array(events)[:, None]).sum())
 
     def extended(entry: tuple[list[int], float], uniform: Tensor) -> tuple[list[int], float]:
         events, score = entry
-        controls = torch.zeros(1, len(events), made.config.controls)
-        logits = made(torch.tensor(events)[None, :, None], controls)[0, -1:]
+        clock = np.cumsum(token_steps(np.array(events)[:, None])).clip(max=begun.total)
+        logits = made(torch.tensor(events)[None, :, None], steering[clock][None])[0, -1:]
         token, likelihood = draw_tokens(logits, uniform[None], (388,), settings.temperature, settings.top_p)
         return [*events, int(token)], score + float(likelihood)
 
@@ -149,9 +186,12 @@ def searched(made: PerformanceRnn, settings: GenerationSettings, seed: int) -> l
 
 
 @pytest.mark.parametrize("search", [(2, 2, 1), (3, 1, 5), (1, 3, 7)])
-def test_choices_among_candidates_are_the_originals(search: tuple[int, int, int]) -> None:
-    made = network()
+@pytest.mark.parametrize("steered", [False, True])
+def test_choices_among_candidates_are_the_originals(search: tuple[int, int, int], steered: bool) -> None:
+    made = network(density=steered)
     settings = GenerationSettings(140, (60,), (), "", 0.9, 0.95, False, *search)
+    if steered:
+        settings = replace(settings, notes_per_second=(15.0, 0.5, 29.5))
     for seed in (1, 2):
         (found,) = generate(made, settings, [seed])
         expected = searched(made, settings, seed)
@@ -174,6 +214,8 @@ def test_likelier_performances_are_chosen() -> None:
 
 def test_log_likelihood_is_the_sum_over_events() -> None:
     made = network(density=True)
+    for few in (0, 1):
+        assert log_likelihood(made, np.full((few, 1), 355, np.uint16), GenerationSettings()) == 0.0
     tokens = np.array([[355], [60], [300], [188]], np.uint16)
     steering = steering_over_time(made, GenerationSettings(notes_per_second=(1.0, 40.0)), 145)
     controls = steering[[100, 100, 145]]
@@ -224,6 +266,37 @@ def test_steering_is_spread_over_the_whole_performance() -> None:
     assert default[0].tolist() == pytest.approx([0, 0, 0, 0, 0, 1, 0, 0, 0, *[1 / 12] * 12])
 
 
+def test_what_notes_are_made_of_cannot_be_constrained() -> None:
+    with pytest.raises(InputError, match="constrained"):
+        generate(network(encoding="notes"), GenerationSettings(constrained=True), [1])
+
+
+def test_more_performances_than_there_is_room_for_are_made_one_batch_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, how = network(), {"num_steps": 300, "beam_size": 2, "branch_factor": 2}
+    together = tokens_of(made, [1, 2, 3, 4, 5], **how)
+    rows = []
+    monkeypatch.setattr(generation, "MOST_ROWS", 9)
+    step = made.step
+    monkeypatch.setattr(made, "step", lambda *given: rows.append(len(given[0])) or step(*given))
+    assert tokens_of(made, [1, 2, 3, 4, 5], **how) == together
+    assert max(rows) == 8
+
+
+def test_bfloat16_makes_performances_too() -> None:
+    model = network(density=True).float()
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    config = PerformanceRnnConfig(model.config).to_dict()
+    checkpoint = Checkpoint(Path("made-up"), config, {"mean": [], "std": []}, state, {"label": "", "step": 0}, "")
+    for precision in ("float32", "bfloat16"):
+        how = GenerationSettings(num_steps=500, precision=precision)  # type: ignore[arg-type]
+        maker = Maker(checkpoint, how, seed=1)
+        kinds = {weights.dtype for weights in maker.network.layers.parameters()}
+        assert kinds == {getattr(torch, precision)}
+        assert maker.run([1])[0].notes > 0
+
+
 def test_steering_changes_what_is_played() -> None:
     made = network(density=True)
     assert tokens_of(made, [1], num_steps=500) != tokens_of(made, [1], num_steps=500, notes_per_second=(64.0,))
@@ -235,6 +308,14 @@ def test_steering_changes_what_is_played() -> None:
     [
         {"num_steps": 0},
         {"temperature": 0.0},
+        {"temperature": 1e-310},
+        {"beam_size": 100, "branch_factor": 100},
+        {"disable_conditioning": (1,)},
+        {"disable_conditioning": ("x",)},
+        {"notes_per_second": (10**400,)},
+        {"precision": "float16"},
+        {"primer_notes": ((0.0, 1.0, 60),)},
+        {"primer_notes": ((0.0, 1.0, 128, 64),)},
         {"top_p": 0.0},
         {"beam_size": 0},
         {"primer_pitches": (128,)},
@@ -289,9 +370,10 @@ def test_float32_says_the_same_in_batches_of_any_size() -> None:
             torch.testing.assert_close(many[:1].log_softmax(dim=-1), one.log_softmax(dim=-1), atol=1e-4, rtol=0)
 
 
-def test_a_network_that_lets_no_time_pass_comes_to_an_end() -> None:
+def test_a_network_that_lets_no_time_pass_comes_to_an_end(caplog: pytest.LogCaptureFixture) -> None:
     made = network()
     made.head.biases.data[256:356] = -1000.0
     (found,) = generate(made, GenerationSettings(num_steps=150), [1])
     assert token_steps(found.tokens).sum() == 149
     assert len(found.tokens) < 1700
+    assert "1 performances let no time pass" in caplog.text

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from golden_pieces import PIECE, columns
@@ -20,14 +22,15 @@ from golden_pieces import PIECE, columns
 from dexter_model.errors import InputError
 from dexter_model.notes import RECORDED_NOTE
 from dexter_model.performance_rnn.config import NetworkConfig, PerformanceRnnConfig, TrainingConfig, published
-from dexter_model.performance_rnn.data import ResidentEvents
+from dexter_model.performance_rnn.data import ResidentEvents, resident_split
 from dexter_model.performance_rnn.encodings import heads
 from dexter_model.performance_rnn.excerpts import excerpts
 from dexter_model.performance_rnn.loss import token_loss
-from dexter_model.performance_rnn.measures import Predictions, evaluate, measures
+from dexter_model.performance_rnn.measures import Predictions, _per_class, evaluate, measures
 from dexter_model.performance_rnn.network import initial_network
 from dexter_model.performance_rnn.train_arrays import train_on_arrays
 from dexter_model.training.checkpoint import load_checkpoint
+from dexter_model.training.loop import Hooks, step_seed
 
 DATASET = {"version": "1", "digest": "abc"}
 TINY = PerformanceRnnConfig(
@@ -69,7 +72,7 @@ def test_the_golden_piece_gives_as_many_examples_as_it_should(name: str, count: 
     config = published(name)
     events = resident(config, recorded(PIECE))
     assert len(events.examples(config)) == count
-    assert {int(length) - 1 for length in events.length} <= labels
+    assert {int(length) - 1 for length in events.length} == labels
     plain = resident(config, recorded(PIECE), augmented=False)
     assert len(plain.examples(config)) == count // 35
     if "dynamics" in name and count:
@@ -136,6 +139,9 @@ def test_splits_travel_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     events.save(tmp_path / "split.npz")
     loaded = ResidentEvents.load(tmp_path / "split.npz")
     assert all(torch.equal(getattr(events, name), getattr(loaded, name)) for name in vars(events))
+    with np.load(tmp_path / "split.npz") as arrays:  # as it was written once, with more in it
+        np.savez(tmp_path / "old.npz", performance=np.zeros(len(events.length)), **arrays)
+    assert torch.equal(ResidentEvents.load(tmp_path / "old.npz").tokens, events.tokens)
     (tmp_path / "bad.npz").write_bytes((tmp_path / "split.npz").read_bytes()[:500])
     with pytest.raises(InputError, match="no split"):
         ResidentEvents.load(tmp_path / "bad.npz")
@@ -153,6 +159,11 @@ def test_measures_of_few_predictions() -> None:
     assert [found[f"loss_{kind}"] for kind in ("on", "off", "shift", "velocity")] == [1.0, 2.0, 2.0, 3.0]
     assert [found[f"accuracy_{kind}"] for kind in ("on", "off", "velocity")] == [1.0, 1.0, 0.0]
     assert found["per_class_accuracy"] == pytest.approx(2.5 / 388)
+
+
+def test_classes_that_never_come_count_as_missed() -> None:
+    hits = np.array([[True], [False], [True]])  # of labels 0, 0, 1: guesses 0, 1, 1
+    assert _per_class(np.array([[0], [0], [1]]), hits, (4,)) == 0.375
 
 
 def test_measures_are_of_the_loss_that_is_learnt() -> None:
@@ -185,13 +196,51 @@ def test_training_learns_and_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
     assert warm.history[0][1] < whole.history[-1][1]
 
 
-def test_each_tensor_is_clipped_by_itself(tmp_path: Path) -> None:
-    events = resident(TINY, recorded(PIECE))
-    digests = set()
-    for mode in ("global", "per_tensor"):
-        clipped = replace(TINY.training, gradient_clip_mode=mode, gradient_clip=0.01, adam_epsilon=1.0)
-        digests.add(train_on_arrays(events, None, replace(TINY, training=clipped), tmp_path / mode, dataset={}).digest)
-    assert len(digests) == 2
+@pytest.mark.parametrize("mode", ["global", "per_tensor"])
+def test_gradients_are_clipped_together_or_each_by_itself(
+    mode: Literal["global", "per_tensor"], tmp_path: Path
+) -> None:
+    limit, rate, events = 0.01, 0.01, resident(TINY, recorded(PIECE))
+    training = replace(TINY.training, steps=1, gradient_clip_mode=mode, gradient_clip=limit, adam_epsilon=1.0)
+    config = replace(TINY, training=training)
+    train_on_arrays(events, None, config, tmp_path, dataset={})
+    network, seed = initial_network(config.network, training.seed), step_seed(training.seed, 0, 0)
+    batch = events.examples(config).draw(training.batch_size, torch.Generator().manual_seed(seed))
+    token_loss(network, batch, heads(config.network)).backward()
+    gradient = {name: weights.grad.numpy() for name, weights in network.named_parameters() if weights.grad is not None}
+    norms = {name: np.linalg.norm(each) for name, each in gradient.items()}
+    whole = np.linalg.norm(list(norms.values()))
+    assert max(norms.values()) > limit > min(norms.values())
+    found = load_checkpoint(tmp_path).state
+    for name, weights in network.named_parameters():
+        norm = whole if mode == "global" else norms[name]
+        clipped = gradient[name] * min(1.0, limit / norm)
+        update = rate * clipped / (np.abs(clipped) + 1.0)  # Adam's first
+        np.testing.assert_allclose(found[name], weights.detach().numpy() - update, atol=1e-7)
+
+
+def test_checkpoints_come_by_the_clock(tmp_path: Path) -> None:
+    found: list[int] = []
+    hooks = Hooks(checkpointed=lambda folder, row: found.append(row.step), checkpoint_seconds=0.0)
+    config = replace(TINY, training=replace(TINY.training, checkpoint_every=1000))
+    by_clock = train_on_arrays(resident(TINY, recorded(PIECE)), None, config, tmp_path / "a", dataset={}, hooks=hooks)
+    assert len(found) == 12
+    at_the_end = train_on_arrays(resident(TINY, recorded(PIECE)), None, config, tmp_path / "b", dataset={})
+    assert by_clock.digest == at_the_end.digest
+
+
+def test_what_a_split_holds_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Opened:
+        catalogue = pl.DataFrame({"split": ["train"]})
+
+        def recordings(self, split: str) -> list[Any]:
+            return [SimpleNamespace(notes=long_piece(40.0)), SimpleNamespace(notes=recorded([(60, 80, 0, 1)]))]
+
+    with caplog.at_level("INFO", logger="dexter_model.performance_rnn.data"):
+        assert resident_split(Opened(), "train", published("performance")) is not None  # type: ignore[arg-type]
+    (message,) = [each for each in caplog.messages if each.startswith("train: ")]
+    told = "3 from 5 s on, 2 from 10 s on, 5 from 30 s on"
+    assert message == f"train: 10 sequences, 9 of more than 512 events, 5 too short; long: {told}"
 
 
 def test_a_split_without_examples_is_refused(tmp_path: Path) -> None:
