@@ -77,7 +77,7 @@ def generate(out: str | Path, settings: GenerateSettings) -> RenderResult:
     checkpoint = load_model(settings.system, settings.checkpoint)
     making = module(settings.system, "making")
     asked = settings.how or making.HOW()
-    settings = replace(settings, how=making.check(checkpoint, asked) or asked)  # before anything is started
+    settings = replace(settings, how=making.checked(checkpoint, asked))  # before anything is started
     rows = _rows(settings, checkpoint)
     with writing(out) as written:
         folder = RendersFolder(written.folder, ("midi",))

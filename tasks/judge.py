@@ -136,8 +136,9 @@ def judge(
         seed: of the halves of the held-out music and of the bootstrap.
 
     Raises:
-        InputError: a folder holds no MIDI file, or none that can be read (``nothing_generated``); the data set holds
-            no notes (``other_encoding``) or too few works (``no_held_out``); or the baseline cannot be read
+        InputError: a folder holds no MIDI file, or none that can be read (``nothing_generated``), or a job has not
+            ended there (``renders_unreadable``); the data set holds no notes (``other_encoding``), notes of another
+            clock (``other_reading``) or too few works (``no_held_out``); or the baseline cannot be read
             (``baseline_unreadable``), would be overwritten (``baseline_is_out``) or is on other music
             (``baseline_unlike``).
     """
@@ -145,6 +146,7 @@ def judge(
         raise InputError(HUMAN, "is what people are called in tables", "Choose another name", "option_invalid")
     earlier = read_baseline(baseline, out) if baseline is not None else None
     data = open_version(store_url, version)
+    data.refuse_other_reading()
     jobs = [job for system, folder in folders.items() for job in _files(system, folder)]
     training = Training((_name(r), steps(r.notes)) for r in data.recordings(TRAINING))
     held_out, synthetic = _held_out(data, training)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dexter_model.codec.performance_midi import write_performance_midi
 from dexter_model.dataset.build import building, write_shard
+from dexter_model.dataset.encodings import Notes
 from dexter_model.dataset.recordings import Recording
 from dexter_model.notes import PERFORMED_NOTE, RECORDED_NOTE, Performance
 
@@ -82,5 +83,5 @@ def publish_music(url: str, of_split: Mapping[str, Sequence[np.ndarray]]) -> str
     sources = [{"corpus": r.corpus, "key": r.key, "result": r.key, "fingerprint": r.digest()} for r in recordings]
     with building(url) as build:
         build.commit(write_shard(url, "music", recordings, [], sources), "music")
-        build.publish(build.manifest("music"), {"name": "notes", "version": 1, "parameters": {}})
+        build.publish(build.manifest("music"), Notes().described())
     return url

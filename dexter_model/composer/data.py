@@ -192,13 +192,7 @@ def refuse_unfit(opened: DatasetVersion, config: ComposerConfig) -> None:
         InputError: it holds no performances by themselves (``other_encoding``), or they were read otherwise
             (``other_reading``).
     """
-    opened.recordings()
-    reading = "composer" if config.data.extraction == "reference" else "performed"
-    was = opened.encoder["parameters"]["reading"]
-    if was != reading:
-        encoding = "composer" if reading == "composer" else "notes"
-        remedy = f"Build another with `dexter dataset build --encoding {encoding}`"
-        raise InputError(opened.url, f"was read as {was}, not as {reading}", remedy, "other_reading")
+    opened.refuse_other_reading("composer" if config.data.extraction == "reference" else "performed")
 
 
 def resident_split(opened: DatasetVersion, split: str, config: ComposerConfig) -> ResidentSegments | None:

@@ -14,9 +14,10 @@ HOW = Composing
 load_model = load_checkpoint
 
 
-def check(checkpoint: Checkpoint, how: Composing) -> None:
-    """Refuse settings that do not fit a model (``InputError``, ``option_invalid``)."""
+def checked(checkpoint: Checkpoint, how: Composing) -> Composing:
+    """Settings, unless they do not fit the model (``InputError``, ``option_invalid``)."""
     Composer.of(checkpoint, how)
+    return how
 
 
 class Maker:

@@ -113,6 +113,19 @@ class DatasetVersion:
             remedy = f"Build another with `dexter dataset build --encoding {'notes' if recordings else 'codec'}`"
             raise InputError(self.url, reason, remedy, "other_encoding")
 
+    def refuse_other_reading(self, reading: str = "performed") -> None:
+        """Refuse a version whose performances were not read so (``dataset.encodings.Notes``).
+
+        Raises:
+            InputError: it holds codecs (``other_encoding``), or performances read otherwise (``other_reading``).
+        """
+        self._refuse_unless(recordings=True)
+        was = self.encoder["parameters"]["reading"]
+        if was != reading:
+            encoding = "composer" if reading == "composer" else "notes"
+            remedy = f"Build another with `dexter dataset build --encoding {encoding}`"
+            raise InputError(self.url, f"was read as {was}, not as {reading}", remedy, "other_reading")
+
     def item(self, corpus: str, key: str) -> Piece | Recording:
         """One piece, or recording, whatever the version holds.
 

@@ -166,8 +166,8 @@ class Examples:
 
 
 def refuse_unfit(opened: DatasetVersion, config: PerformanceRnnConfig) -> None:
-    """Refuse a data set that holds no performances by themselves (``InputError``, ``other_encoding``)."""
-    opened.recordings()
+    """Refuse a data set that holds no performances as played (``other_encoding``, ``other_reading``)."""
+    opened.refuse_other_reading()
 
 
 def resident_split(opened: DatasetVersion, split: str, config: PerformanceRnnConfig) -> ResidentEvents | None:

@@ -17,13 +17,13 @@ from dexter_model.performance_rnn.vocabulary import STEPS_PER_SECOND
 from dexter_model.systems import Made
 from dexter_model.training.checkpoint import Checkpoint
 
-__all__ = ["HOW", "Maker", "check", "load_model"]
+__all__ = ["HOW", "Maker", "checked", "load_model"]
 
 
 HOW = GenerationSettings
 
 
-def check(checkpoint: Checkpoint, how: GenerationSettings) -> GenerationSettings:
+def checked(checkpoint: Checkpoint, how: GenerationSettings) -> GenerationSettings:
     """Settings as workers anywhere can use them, with the notes of a primer's file in place of its name.
 
     Raises:

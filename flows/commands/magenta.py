@@ -323,7 +323,7 @@ def _new_checkpoints(run_dir: str) -> Iterator[Checkpoint]:
 
 
 def _generate(flags: argparse.Namespace) -> None:
-    from dexter_model.performance_rnn.making import check
+    from dexter_model.performance_rnn.making import checked
 
     if flags.save_generator_bundle:
         _save_bundle(flags)
@@ -334,7 +334,7 @@ def _generate(flags: argparse.Namespace) -> None:
         {name: getattr(flags, name) for name in (*SAMPLING, "primer_midi", *LISTS)}
     )
     checkpoint = _model(flags)
-    settings = check(checkpoint, settings)
+    settings = checked(checkpoint, settings)
     _write_outputs(_network(checkpoint, flags, settings.precision), settings, flags)
 
 

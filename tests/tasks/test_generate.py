@@ -100,7 +100,7 @@ def test_a_primer_counts_by_what_it_holds(models: dict[str, Path], tmp_path: Pat
     assert generate(tmp_path / "out", moved).made == 0
     write("moved.mid", 72)
     assert generate(tmp_path / "out", moved).made == 5
-    assert load_recording(str(tmp_path / "out" / "performance_rnn_1.mid"))["pitch"][0] == 72
+    assert load_recording(str(tmp_path / "out" / "performance_rnn_0001.mid"))["pitch"][0] == 72
     (tmp_path / "moved.mid").write_bytes(b"no MIDI")
     with pytest.raises(InputError):
         generate(tmp_path / "new", moved)
