@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.facts import of_renders
 from flows.parameters import AnyGeneration
 from flows.render import told
-from tasks.generate import GenerateSettings
+from tasks.generate import GenerateSettings, describe_generation
 from tasks.generate import generate as make_pieces
 from tasks.orchestration import DAY, flow, only_writer, publish_markdown, tag_run
 from tasks.progress import say
@@ -17,7 +17,22 @@ from tasks.runs import recorded
 @recorded("generate", lambda parameters: parameters.out, of_renders)
 def generate(parameters: AnyGeneration) -> RenderResult:
     """Make pieces by a generator; what is there already is kept."""
-    settings = GenerateSettings(
+    with only_writer(parameters.out):
+        result = make_pieces(parameters.out, _settings(parameters))
+    tag_run(model=result.checkpoint["label"])
+    for line in told(result):
+        say(line)
+    publish_markdown("generated", "\n".join(f"- {line}" for line in told(result)), "Generated pieces")
+    return result
+
+
+def dry_run(parameters: AnyGeneration) -> str:
+    """The model, and how many pieces are to be made."""
+    return describe_generation(parameters.out, _settings(parameters))
+
+
+def _settings(parameters: AnyGeneration) -> GenerateSettings:
+    return GenerateSettings(
         parameters.system,
         parameters.checkpoint,
         parameters.pieces,
@@ -27,10 +42,3 @@ def generate(parameters: AnyGeneration) -> RenderResult:
         parameters.gpu_share,
         parameters.how,
     )
-    with only_writer(parameters.out):
-        result = make_pieces(parameters.out, settings)
-    tag_run(model=result.checkpoint["label"])
-    for line in told(result):
-        say(line)
-    publish_markdown("generated", "\n".join(f"- {line}" for line in told(result)), "Generated pieces")
-    return result

@@ -15,7 +15,7 @@ from typing import Any
 
 from dexter_model.digests import json_digest
 from dexter_model.errors import InputError
-from dexter_model.places import shown, writing
+from dexter_model.places import local, shown, writing
 from dexter_model.renders import FORMAT, RendersFolder
 from dexter_model.systems import GENERATORS, TOGETHER, default_model, module
 from dexter_model.tally import count
@@ -74,10 +74,7 @@ def generate(out: str | Path, settings: GenerateSettings) -> RenderResult:
     Raises:
         InputError: the checkpoint cannot be used, or settings do not fit it.
     """
-    checkpoint = load_model(settings.system, settings.checkpoint)
-    making = module(settings.system, "making")
-    asked = settings.how or making.HOW()
-    settings = replace(settings, how=making.checked(checkpoint, asked))  # before anything is started
+    checkpoint, asked, settings = _checked(settings)
     rows = _rows(settings, checkpoint)
     with writing(out) as written:
         folder = RendersFolder(written.folder, ("midi",))
@@ -111,6 +108,27 @@ def generate(out: str | Path, settings: GenerateSettings) -> RenderResult:
         about |= {"seed": settings.seed, "pieces": settings.pieces, "batch_size": settings.batch_size}
         folder.finish(about, entries, quarantined)
     return RenderResult(str(out), made_by, entries, quarantined, made)
+
+
+def describe_generation(out: str | Path, settings: GenerateSettings) -> str:
+    """What ``generate`` would make: the answer to a dry run.
+
+    Raises:
+        InputError: as ``generate``.
+    """
+    checkpoint, _, settings = _checked(settings)
+    folder = RendersFolder(local(out, missing_ok=True), ("midi",))
+    kept = sum(folder.kept(row) is not None for row in _rows(settings, checkpoint))
+    model = f"{checkpoint.label} ({checkpoint.digest[:12]}), step {checkpoint.meta.get('step', 'unknown')}"
+    return f"{settings.system}: {model}\n{settings.pieces} pieces in {out}, {kept} of them there already"
+
+
+def _checked(settings: GenerateSettings) -> tuple[Checkpoint, Any, GenerateSettings]:
+    """The model, what was asked of it, and the settings as workers can use them, before anything is started."""
+    checkpoint = load_model(settings.system, settings.checkpoint)
+    making = module(settings.system, "making")
+    asked = settings.how or making.HOW()
+    return checkpoint, asked, replace(settings, how=making.checked(checkpoint, asked))
 
 
 def load_model(system: str, checkpoint: str | Path | None) -> Checkpoint:

@@ -43,6 +43,7 @@ def performance_rnn(
     workers: options.Workers = None,
     config: Config = None,
     overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Make performances by Performance RNN. Example: dexter generate performance-rnn --n 4 --seed 7 out
 
@@ -70,6 +71,7 @@ def performance_rnn(
             "batch_size": batch_size,
             "workers": workers,
         },
+        dry_run,
     )
 
 
@@ -90,6 +92,7 @@ def composer(
     workers: options.Workers = None,
     config: Config = None,
     overrides: options.Overrides = None,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Compose pieces by Diffusion Music Composer. Example: dexter generate composer --n 8 out
 
@@ -99,7 +102,7 @@ def composer(
     """
     given = {"out": out, "pieces": n, "seed": seed, "checkpoint": checkpoint, "batch_size": batch_size}
     given |= {"how.sampler": sampler, "how.steps": steps, "workers": workers}
-    _generate("composer", config, overrides, given)
+    _generate("composer", config, overrides, given, dry_run)
 
 
 @app.command("page")
@@ -122,14 +125,18 @@ def page(
     print(absolute(out))
 
 
-def _generate(system: str, config: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> None:
+def _generate(
+    system: str, config: Path | None, overrides: list[str] | None, given: dict[str, Any], dry_run: bool
+) -> None:
     from flows.configuration import load_any
     from flows.parameters import GENERATION
 
     parameters: Any = load_any(GENERATION, system, config, overrides or (), {"system": system, **given})
-    from flows.generate import generate as flow
+    from flows import generate as flow
 
-    if flow(parameters).quarantined:
+    if dry_run:
+        print(flow.dry_run(parameters))
+    elif flow.generate(parameters).quarantined:
         raise typer.Exit(4)
 
 

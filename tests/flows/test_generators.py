@@ -13,7 +13,7 @@ from dexter_model.dataset.store import open_version
 from dexter_model.errors import InputError
 from flows.build import build
 from flows.configuration import load_any
-from flows.generate import generate
+from flows.generate import dry_run, generate
 from flows.parameters import GENERATION, TRAINING, BuildParameters
 from flows.train import train
 from tasks.train import describe_training
@@ -60,9 +60,13 @@ def test_from_a_folder_of_midi_to_pieces(system: str, store: str, tmp_path: Path
     assert trained.best == str(tmp_path / "model" / "best")
     assert json.loads((tmp_path / "model" / "best" / "checkpoint.json").read_text())["system"] == system
     asked = {"out": str(tmp_path / "made"), "pieces": 3, "checkpoint": str(tmp_path / "model"), "workers": 0}
-    made = generate(load_any(GENERATION, system, None, HOW[system], asked))
+    generation = load_any(GENERATION, system, None, HOW[system], asked)
+    assert "step 2\n3 pieces in " in dry_run(generation)
+    assert not (tmp_path / "made").exists()
+    made = generate(generation)
     assert made.made == len(made.renders) == 3
-    assert generate(load_any(GENERATION, system, None, HOW[system], asked)).made == 0
+    assert dry_run(generation).endswith(" 3 of them there already")
+    assert generate(generation).made == 0
 
 
 def test_the_originals_config_is_settings_of_training(store: str, tmp_path: Path) -> None:
