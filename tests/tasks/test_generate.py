@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pretty_midi
 import pytest
 from tiny_models import write_random_checkpoint, write_random_generator
@@ -14,7 +15,7 @@ from dexter_model.composer.plan import Composing
 from dexter_model.errors import InputError
 from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.reading.recording import load_recording
-from dexter_model.systems import GENERATORS
+from dexter_model.systems import GENERATORS, default_model
 from tasks.generate import GenerateSettings, generate
 
 HOW = {"performance_rnn": GenerationSettings(num_steps=400), "composer": Composing(steps=4)}
@@ -105,6 +106,20 @@ def test_a_primer_counts_by_what_it_holds(models: dict[str, Path], tmp_path: Pat
     with pytest.raises(InputError):
         generate(tmp_path / "new", moved)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("system", GENERATORS)
+def test_the_models_that_ship_make_music(system: str, tmp_path: Path) -> None:
+    """Of trained networks: of random ones few notes end, and none keep to a register."""
+    result = generate(tmp_path, GenerateSettings(system, pieces=2))
+    assert result.checkpoint["label"] == system.replace("_", "-")
+    card = (default_model(system) / "README.md").read_text()
+    assert result.checkpoint["digest"][:12] in card
+    for row in result.renders:
+        notes = load_recording(str(tmp_path / row["midi"]))
+        assert row["notes"] >= 100
+        assert 0.02 < np.median(notes["offset_sec"] - notes["onset_sec"]) < 2.0
+        assert np.ptp(np.quantile(notes["pitch"], [0.1, 0.9])) < 60
 
 
 def test_clear_errors(models: dict[str, Path], tmp_path: Path) -> None:
