@@ -16,7 +16,10 @@ Out = Annotated[str, typer.Argument(help="Folder for MIDI files and renders.json
 Pieces = Annotated[int | None, typer.Option("--n", min=1, help="How many pieces.", show_default="8")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the job.", show_default="13")]
 Checkpoint = Annotated[
-    str | None, typer.Option(help="A checkpoint; of Performance RNN also a bundle or a .mag file.", show_default="the model that ships")
+    str | None,
+    typer.Option(
+        help="A checkpoint; of Performance RNN also a bundle or a .mag file.", show_default="the model that ships"
+    ),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pieces made together.", show_default="64")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of parameters.")]
