@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -26,12 +27,16 @@ HOW = GenerationSettings
 def checked(checkpoint: Checkpoint, how: GenerationSettings) -> GenerationSettings:
     """Settings as workers anywhere can use them, with the notes of a primer's file in place of its name.
 
+    A model that may be steered or not, and is told nothing, is not: the original's default of 15 notes a second and
+    of all pitch classes alike is nobody's wish.
+
     Raises:
         InputError: they do not fit the model (``config_invalid``), or the primer's.
     """
     network = PerformanceRnnConfig.from_dict(checkpoint.config).network
     how.check(network)
-    how = with_primer_read(how)
+    told = how.notes_per_second or how.pitch_class_histogram or how.disable_conditioning
+    how = with_primer_read(how if told or not network.optional else replace(how, disable_conditioning=(True,)))
     primer(how, network)
     return how
 

@@ -11,6 +11,7 @@ import numpy as np
 import pretty_midi
 import pytest
 import torch
+from tiny_models import write_random_generator
 from torch import Tensor
 
 from dexter_model.codec.performance_midi import write_performance_midi
@@ -20,14 +21,14 @@ from dexter_model.performance_rnn.config import NetworkConfig, PerformanceRnnCon
 from dexter_model.performance_rnn.encodings import token_steps
 from dexter_model.performance_rnn.events import with_length
 from dexter_model.performance_rnn.generation import as_performance, generate, log_likelihood
-from dexter_model.performance_rnn.making import Maker
+from dexter_model.performance_rnn.making import Maker, checked
 from dexter_model.performance_rnn.network import PerformanceRnn, initial_network
 from dexter_model.performance_rnn.primer import primer, primer_notes, with_primer_read
 from dexter_model.performance_rnn.rollout import steering_over_time
 from dexter_model.performance_rnn.sampling import RandomStreams, draw_tokens
 from dexter_model.performance_rnn.settings import GenerationSettings
 from dexter_model.reading.midi import load_midi
-from dexter_model.training.checkpoint import Checkpoint
+from dexter_model.training.checkpoint import Checkpoint, load_checkpoint
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -248,6 +249,13 @@ def test_constrained_keys_go_down_and_up_in_turn() -> None:
         for event in each.tokens[each.tokens < 256].tolist():
             assert (event >= 128) == (event % 128 in held)
             held ^= {event % 128}
+
+
+def test_a_model_that_need_not_be_steered_is_not_when_told_nothing(tmp_path: Path) -> None:
+    model = load_checkpoint(write_random_generator(tmp_path, "performance_rnn"))
+    assert checked(model, GenerationSettings()).disable_conditioning == (True,)
+    for told in ({"notes_per_second": (4.0,)}, {"disable_conditioning": (False,)}):
+        assert checked(model, GenerationSettings(**told)) == GenerationSettings(**told)
 
 
 def test_steering_is_spread_over_the_whole_performance() -> None:
