@@ -147,7 +147,8 @@ def judge(
     earlier = read_baseline(baseline, out) if baseline is not None else None
     data = open_version(store_url, version)
     data.refuse_other_reading()
-    jobs = [job for system, folder in folders.items() for job in _files(system, folder)]
+    listings = {system: _listing(folder) for system, folder in folders.items()}
+    jobs = [job for system, folder in folders.items() for job in _files(system, folder, listings[system])]
     training = Training((_name(r), steps(r.notes)) for r in data.recordings(TRAINING))
     held_out, synthetic = _held_out(data, training)
     heard, refused = _heard(jobs, workers)
@@ -158,7 +159,7 @@ def judge(
     content = _content(data, jobs, systems, held_out, training, seed)
     content["held_out"]["synthetic"] = synthetic
     for row in content["systems"]:
-        row["trained_on"] = _trained_on(folders[row["name"]])
+        row["trained_on"] = ((listings[row["name"]] or {}).get("checkpoint") or {}).get("dataset")
     content |= {"rows": rows(tables), "refused": [asdict(each) for each in refused]}
     draws = draws_of(tables)
     content["draws_digest"] = sha256_bytes(draws)
@@ -184,9 +185,9 @@ def by_name(renders: Sequence[str | Path], named: Mapping[str, str | Path]) -> d
     return folders
 
 
-def _files(system: str, folder: str | Path) -> list[GeneratedFile]:
+def _files(system: str, folder: str | Path, listing: Mapping[str, Any] | None) -> list[GeneratedFile]:
     """The MIDI files that a folder lists (``renders.json``), or all of it, hidden ones aside."""
-    below, listing = local(folder, missing_ok=True), _listing(folder)
+    below = local(folder, missing_ok=True)
     found = [name for name in names(below) if name.lower().endswith(MIDI) and not Path(name).name.startswith(".")]
     if listing is not None:
         ours = {row["midi"] for row in listing["renders"]}
@@ -210,16 +211,11 @@ def _listing(folder: str | Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads((below / LISTING).read_bytes())
         assert all(isinstance(row["midi"], str) for row in content["renders"])
-        assert isinstance(content.get("checkpoint", {}), dict)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        assert isinstance((content.get("checkpoint") or {}).get("dataset") or {}, dict)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         reason = f"its {LISTING} is damaged ({type(error).__name__})"
         raise InputError(folder, reason, "Make it again, or delete that file", "renders_unreadable") from error
     return content
-
-
-def _trained_on(folder: str | Path) -> Any:
-    """Version and digest of the data set that its model was trained on, None where that is not told."""
-    return ((_listing(folder) or {}).get("checkpoint") or {}).get("dataset")
 
 
 def _name(recording: Recording) -> str:

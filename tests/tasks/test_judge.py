@@ -125,7 +125,8 @@ def test_a_job_is_judged_by_what_it_lists(store: str, folders: dict[str, Path], 
     assert (result.pieces, system["pieces"], system["trained_on"]) == (2, 2, trained)
     page = Path(write_report(ReportInputs(store_url=store, evaluation=result.out, external={"made": folder}), tmp_path))
     assert "“made” learnt from another data set" in page.read_text()
-    for content in ("{}", '{"renders": 3}', '{"renders": [{"midi": 3}]}'):
+    odd = ("{}", '{"renders": 3}', '{"renders": [{"midi": 3}]}', '{"renders": [], "checkpoint": {"dataset": 3}}', "[]")
+    for content in odd:
         (folder / LISTING).write_text(content)
         with pytest.raises(InputError, match="is damaged"):
             judge(store, {"made": folder}, tmp_path / "out", workers=0)
