@@ -334,7 +334,8 @@ def _generate(flags: argparse.Namespace) -> None:
         {name: getattr(flags, name) for name in (*SAMPLING, "primer_midi", *LISTS)}
     )
     checkpoint = _model(flags)
-    if checkpoint.config["network"]["optional"] and not settings.disable_conditioning:
+    optional = PerformanceRnnConfig.from_dict(checkpoint.config).network.optional
+    if optional and not settings.disable_conditioning:
         settings = replace(settings, disable_conditioning=(False,))  # steered by its defaults, as the original
     settings = checked(checkpoint, settings)
     _write_outputs(_network(checkpoint, flags, settings.precision), settings, flags)
